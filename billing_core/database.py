@@ -1,0 +1,224 @@
+"""The database: where it is, its transactions, and what SQLite and Postgres do differently.
+
+    db = open_database()                                       # data/billing.db, or BILLING_DATABASE_URL
+    receipt = db.write(ledger.recharge, "ann", 1_000_000, actor=SHELL)
+    page = db.read(logs.page, "ann")
+
+`read` and `write` run a function in one transaction and hand it the transaction first. A write takes SQLite's write lock
+at its start; on Postgres a deadlock or a serialization failure runs it again.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlmodel import Session
+
+from .errors import BillingError, DatabaseUnavailable, Invalid
+from .i18n import N_
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_FILE = Path(__file__).resolve().parent.parent / "data" / "billing.db"
+REVISION = "0001"
+"""The schema's revision that this code works with: the newest in migrations/versions."""
+BUSY_SECONDS = 10
+"""How long a busy SQLite is waited for."""
+RETRIES = 20
+
+
+class Retry(Exception):
+    """Raised inside a write: somebody else was first; run the whole transaction again."""
+
+
+class Transaction(Session):
+    """A session with the moment (ns since the epoch, UTC) at which its transaction began."""
+
+    now_ns: int
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.get_bind().dialect.name == "sqlite"
+
+
+class Database:
+    """One database. `clock` gives the present as ns since the epoch; a test or the demo brings its own."""
+
+    def __init__(self, url: str, clock: Callable[[], int] = time.time_ns):
+        self.url = url
+        self.clock = clock
+        try:
+            parsed = sa.make_url(url)
+            if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+                raise ArgumentError(url)
+            self.engine = sa.create_engine(parsed, **_options(parsed))
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+            raise Invalid(
+                N_(
+                    "BILLING_DATABASE_URL is not the address of a database. It looks like "
+                    "sqlite:////folder/billing.db or postgresql+psycopg://user:password@host/database."
+                )
+            ) from error
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self.writer = self.engine.execution_options(billing_write=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file."""
+        name = self.engine.url.database
+        return Path(name) if self.is_sqlite and name else None
+
+    def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(tx, …)` against one consistent state. Raises DatabaseUnavailable."""
+        return self._run(self.engine, function, args, kwargs)
+
+    def write(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(tx, …)` and commit; nothing of it remains if it raises. Raises DatabaseUnavailable."""
+        return self._run(self.writer, function, args, kwargs)
+
+    def _run(self, engine: sa.Engine, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        for attempt in range(RETRIES):
+            try:
+                with Transaction(engine) as tx:
+                    tx.now_ns = self.clock()
+                    result = function(tx, *args, **kwargs)
+                    tx.commit()
+                    return result
+            except Retry:
+                pass
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in ("40001", "40P01"):
+                    raise unavailable(error) from error
+            time.sleep(min(0.001 * 2**attempt, 0.1))
+        raise DatabaseUnavailable(N_("The database is busy. Nothing was changed; try again in a moment."))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _options(url: sa.URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}, "pool_size": 20, "max_overflow": 40}
+    return {"connect_args": {"connect_timeout": 5}, "pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    except Exception:  # a read-only file keeps the mode that it has
+        pass
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -65536")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("billing_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def unavailable(error: SQLAlchemyError) -> BillingError:
+    """The sentence for what a database driver raised; what is no such thing is raised as it came."""
+    text = str(getattr(error, "orig", error)).lower()
+    if "readonly" in text or "read-only" in text:
+        return DatabaseUnavailable(
+            N_("The database is read-only. Give the app the right to write the file and its folder, then try again.")
+        )
+    if "locked" in text or "busy" in text:
+        return DatabaseUnavailable(N_("The database is busy. Nothing was changed; try again in a moment."))
+    if "full" in text or "no space" in text:
+        return DatabaseUnavailable(N_("The disk is full. Nothing was changed; make room, then try again."))
+    if "not a database" in text or "malformed" in text:
+        return DatabaseUnavailable(
+            N_("The file is not a billing database, or it is damaged. Restore a backup, or name another file.")
+        )
+    if "unable to open" in text or "disk i/o" in text:
+        return DatabaseUnavailable(
+            N_("The database file can't be opened. Check that its folder is there and may be written to.")
+        )
+    if "authentication" in text or "does not exist" in text and "connection" in text:
+        return DatabaseUnavailable(
+            N_("The database refuses the connection. Check the name, user and password in BILLING_DATABASE_URL.")
+        )
+    if getattr(error, "connection_invalidated", False) or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return DatabaseUnavailable(N_("The database does not answer. Check that it runs, then try again."))
+    raise error
+
+
+def database_url() -> str:
+    """BILLING_DATABASE_URL, else SQLite in data/billing.db."""
+    url = os.environ.get("BILLING_DATABASE_URL", "").strip()
+    return url or f"sqlite:///{DEFAULT_FILE}"
+
+
+@cache
+def _opened(url: str) -> Database:
+    db = Database(url)
+    prepare(db)
+    return db
+
+
+def open_database(url: str | None = None) -> Database:
+    """The database at `url` (else where database_url says), made or brought up to date where that is needed; one a
+    process and url. Raises Invalid, DatabaseUnavailable."""
+    return _opened(url or database_url())
+
+
+def revision(db: Database) -> str | None:
+    """The schema's revision, None for an empty database."""
+
+    def read(tx: Transaction) -> str | None:
+        if not sa.inspect(tx.connection()).has_table("alembic_version"):
+            return None
+        return tx.connection().execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    return db.read(read)
+
+
+def prepare(db: Database) -> None:
+    """Create the tables, or bring an older database up to date. Raises DatabaseUnavailable for a newer one."""
+    if db.file is not None and db.file.parent == DEFAULT_FILE.parent:
+        db.file.parent.mkdir(exist_ok=True)
+    found = revision(db)
+    if found == REVISION:
+        return
+    if found is not None and found > REVISION:
+        raise DatabaseUnavailable(
+            N_("The database is of a newer version ({found}) than this app ({known}). Update the app, then start again."),
+            found=found,
+            known=REVISION,
+        )
+    upgrade(db)
+
+
+def upgrade(db: Database) -> None:
+    """Run the migrations up to REVISION, each in a transaction, one process at a time."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    try:
+        with db.writer.connect() as connection, connection.begin():
+            if not db.is_sqlite:
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7310582)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, REVISION)
+    except DBAPIError as error:
+        raise unavailable(error) from error

@@ -1,0 +1,73 @@
+"""What can go wrong, each with one plain sentence that says what is wrong and what to do.
+
+A page shows the sentence, the API maps `status` to HTTP once, the shell prints it and exits with 1.
+"""
+
+from .i18n import N_, translate
+
+
+class BillingError(Exception):
+    """An error whose sentence a person may read. `status` is the HTTP status it maps to."""
+
+    status = 422
+
+    def __init__(self, message: str, **params: object):
+        self.message = message
+        self.params = params
+        super().__init__(translate(message, "en", **params))
+
+    def sentence(self, language: str = "en") -> str:
+        return translate(self.message, language, **self.params)
+
+
+class Invalid(BillingError):
+    """Input that is not what its field takes (422). `field` names it."""
+
+    def __init__(self, message: str, *, field: str | None = None, **params: object):
+        self.field = field
+        super().__init__(message, **params)
+
+
+class NotSignedIn(BillingError):
+    status = 401
+
+
+class InsufficientBalance(BillingError):
+    status = 402
+
+
+class Forbidden(BillingError):
+    status = 403
+
+
+class Frozen(Forbidden):
+    def __init__(self, user_id: str):
+        super().__init__(
+            N_("The account {user_id} is frozen: nothing new can be charged to it until an admin unfreezes it."),
+            user_id=user_id,
+        )
+
+
+class NotFound(BillingError):
+    status = 404
+
+
+class UnknownAccount(NotFound):
+    def __init__(self, user_id: str):
+        super().__init__(N_("There is no account {user_id}. Check the id, or add the account first."), user_id=user_id)
+
+
+class Conflict(BillingError):
+    """Something that is already so, or was done with another content (409)."""
+
+    status = 409
+
+
+class TooManyTries(BillingError):
+    status = 429
+
+
+class DatabaseUnavailable(BillingError):
+    """The database cannot be read or written now (503)."""
+
+    status = 503

@@ -1,0 +1,242 @@
+"""The tables. Amounts are 毫 (`*_hao` or documented so), prices 10⁻⁶ 元 per million tokens, times ns since the epoch, UTC.
+
+`entry` and `price` only ever grow: the database itself refuses to change or delete their rows (see migrations).
+`account.balance`, `account.total_consumed` and `usage_sum` are sums of entries, kept in the transaction that writes the
+entry; `check` recomputes them.
+"""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _id() -> Column:
+    return Column(Id, primary_key=True, autoincrement=True)
+
+
+def _int(**options) -> Column:
+    return Column(BigInteger, **{"nullable": False, **options})
+
+
+def _ref(target: str, **options) -> Column:
+    return Column(Id, ForeignKey(target), **{"nullable": False, **options})
+
+
+def _text(**options) -> Column:
+    return Column(Text, **{"nullable": False, **options})
+
+
+class Account(SQLModel, table=True):
+    """Someone with a balance."""
+
+    __table_args__ = (
+        CheckConstraint("role IN ('member', 'admin')", name="account_role"),
+        CheckConstraint("status IN ('active', 'frozen')", name="account_status"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_id())
+    user_id: str = Field(sa_column=_text(unique=True))
+    name: str = Field(sa_column=_text())
+    email: str = Field(default="", sa_column=_text())
+    role: str = Field(default="member", sa_column=_text())
+    status: str = Field(default="active", sa_column=_text())
+    balance: int = Field(default=0, sa_column=_int())
+    """毫: the sum of the account's entries."""
+    total_consumed: int = Field(default=0, sa_column=_int())
+    """毫: the cost of `deduct` and `settle` entries less their reversals."""
+    hold_expires_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """The earliest deadline among the open holds: whoever has none pays nothing for expiry."""
+    password_hash: str | None = Field(default=None, sa_column=_text(nullable=True))
+    language: str | None = Field(default=None, sa_column=_text(nullable=True))
+    timezone: str | None = Field(default=None, sa_column=_text(nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+
+
+class Model(SQLModel, table=True):
+    """A model's name, once: entries and prices refer to it by number, and its number gives it its colour for good."""
+
+    id: int | None = Field(default=None, sa_column=_id())
+    name: str = Field(sa_column=_text(unique=True))
+
+
+class Price(SQLModel, table=True):
+    """A price from a moment on, in 10⁻⁶ 元 per million tokens. Never changed: a new row takes over from its start."""
+
+    __table_args__ = (
+        CheckConstraint("source IN ('database', 'catalogue', 'default')", name="price_source"),
+        Index("price_in_force", "model_id", "valid_from_ns"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_id())
+    model_id: int = Field(sa_column=_ref("model.id"))
+    source: str = Field(sa_column=_text())
+    """`database`: set by an admin; `catalogue`, `default`: built in, copied here when it is first charged."""
+    input: int | None = Field(sa_column=_int(nullable=True))
+    """None: retired, the built-in price counts again."""
+    output: int | None = Field(sa_column=_int(nullable=True))
+    cache_read: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """None: the same as `input`."""
+    cache_write: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """None: the same as `input`."""
+    valid_from_ns: int = Field(sa_column=_int())
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+
+
+class Entry(SQLModel, table=True):
+    """One line of the ledger. It never changes."""
+
+    __table_args__ = (
+        CheckConstraint(
+            "type IN ('recharge', 'deduct', 'precharge', 'settle', 'refund', 'expire', 'reversal')", name="entry_type"
+        ),
+        Index("entry_of_account", "account_id", "id"),
+        Index(
+            "entry_recharge",
+            "account_id",
+            "id",
+            sqlite_where=text("type = 'recharge'"),
+            postgresql_where=text("type = 'recharge'"),
+        ),
+        Index(
+            "entry_reversed_once",
+            "reverses_id",
+            unique=True,
+            sqlite_where=text("reverses_id IS NOT NULL"),
+            postgresql_where=text("reverses_id IS NOT NULL"),
+        ),
+    )
+
+    id: int | None = Field(default=None, sa_column=_id())
+    account_id: int = Field(sa_column=_ref("account.id"))
+    type: str = Field(sa_column=_text())
+    amount: int = Field(sa_column=_int())
+    """毫, what the entry adds to the balance; below 0 it takes."""
+    balance_after: int = Field(sa_column=_int())
+    """毫, the running sum of the account's amounts."""
+    cost: int = Field(default=0, sa_column=_int())
+    """毫: of a `deduct` or `settle` what the call cost, of a `precharge` what is held, of a `reversal` the consumption
+    that it undoes, below 0; else 0."""
+    model_id: int | None = Field(default=None, sa_column=_ref("model.id", nullable=True))
+    price_id: int | None = Field(default=None, sa_column=_ref("price.id", nullable=True))
+    prompt_tokens: int | None = Field(default=None, sa_column=_int(nullable=True))
+    cached_tokens: int | None = Field(default=None, sa_column=_int(nullable=True))
+    cache_creation_tokens: int | None = Field(default=None, sa_column=_int(nullable=True))
+    completion_tokens: int | None = Field(default=None, sa_column=_int(nullable=True))
+    reasoning_tokens: int | None = Field(default=None, sa_column=_int(nullable=True))
+    precharge_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    """Of a `settle`, `refund`, `expire`: the precharge that it ends."""
+    reverses_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    """Who did it, where that is somebody else than the account; None for the shell as well."""
+    remark: str | None = Field(default=None, sa_column=_text(nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+    """When it happened; a program may say so for a call of the past."""
+    recorded_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """When it was written, where that is another moment than `created_at_ns`."""
+
+
+class Hold(SQLModel, table=True):
+    """What a precharge holds, until it ends once."""
+
+    __table_args__ = (
+        Index(
+            "hold_open",
+            "account_id",
+            "expires_at_ns",
+            sqlite_where=text("ended_by IS NULL"),
+            postgresql_where=text("ended_by IS NULL"),
+        ),
+    )
+
+    precharge_id: int = Field(sa_column=_ref("entry.id", primary_key=True, autoincrement=False))
+    account_id: int = Field(sa_column=_ref("account.id"))
+    held: int = Field(sa_column=_int())
+    """毫"""
+    expires_at_ns: int = Field(sa_column=_int())
+    ended_by: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    """The `settle`, `refund`, `expire` or `reversal` that ended it."""
+
+
+class UsageSum(SQLModel, table=True):
+    """What an account used of a model in a quarter of an hour (`period` × 900 s since the epoch): every time zone's
+    periods since 1972 are whole quarters. Reversals count, below 0, where the entry that they undo did."""
+
+    __tablename__ = "usage_sum"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    account_id: int = Field(sa_column=_ref("account.id", primary_key=True))
+    period: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    model_id: int = Field(sa_column=_ref("model.id", primary_key=True))
+    cost: int = Field(sa_column=_int())
+    """毫"""
+    calls: int = Field(sa_column=_int())
+    prompt_tokens: int = Field(sa_column=_int())
+    cached_tokens: int = Field(sa_column=_int())
+    cache_creation_tokens: int = Field(sa_column=_int())
+    completion_tokens: int = Field(sa_column=_int())
+    reasoning_tokens: int = Field(sa_column=_int())
+
+
+class Idempotency(SQLModel, table=True):
+    """A caller's key, what was asked with it, and what was answered: asked twice, it happens once."""
+
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    scope: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """The caller's account, 0 for the shell."""
+    key: str = Field(sa_column=_text(primary_key=True))
+    fingerprint: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    entry_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    answer: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """What cannot be read off the entry, as JSON."""
+
+
+class ApiKey(SQLModel, table=True):
+    """A program's key, kept as SHA-256 (it has 256 random bits)."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (CheckConstraint("can IN ('', 'charge', 'admin')", name="api_key_can"),)
+
+    id: int | None = Field(default=None, sa_column=_id())
+    account_id: int = Field(sa_column=_ref("account.id", index=True))
+    name: str = Field(sa_column=_text())
+    hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    hint: str = Field(sa_column=_text())
+    """Its first characters, to tell keys apart."""
+    can: str = Field(default="", sa_column=_text())
+    created_at_ns: int = Field(sa_column=_int())
+    last_used_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """To the minute."""
+    revoked_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
+
+
+class Token(SQLModel, table=True):
+    """A secret that a browser carries, kept as SHA-256: a session's cookie, the ticket that is traded for one, and the
+    link that makes the first admin."""
+
+    __table_args__ = (CheckConstraint("purpose IN ('session', 'ticket', 'setup')", name="token_purpose"),)
+
+    hash: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    purpose: str = Field(sa_column=_text())
+    account_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True, index=True))
+    created_at_ns: int = Field(sa_column=_int())
+    expires_at_ns: int = Field(sa_column=_int())
+
+
+class SignInTries(SQLModel, table=True):
+    """Wrong passwords for a name, in the database so that every server counts the same ones."""
+
+    __tablename__ = "sign_in_tries"
+
+    user_id: str = Field(sa_column=_text(primary_key=True))
+    failures: int = Field(sa_column=_int())
+    retry_at_ns: int = Field(sa_column=_int())
+
+
+class Setting(SQLModel, table=True):
+    """What an admin has set for everybody; settings.py lists them."""
+
+    name: str = Field(sa_column=_text(primary_key=True))
+    value: str = Field(sa_column=_text())

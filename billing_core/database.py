@@ -9,8 +9,10 @@ at its start; on Postgres a deadlock or a serialization failure runs it again.
 """
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -32,6 +34,8 @@ REVISION = "0001"
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""
 RETRIES = 20
+RETRIED_STATES = ("40001", "40P01", "23505")
+"""Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
 
 
 class Retry(Exception):
@@ -100,7 +104,7 @@ class Database:
             except Retry:
                 pass
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in ("40001", "40P01"):
+                if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES:
                     raise unavailable(error) from error
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(N_("The database is busy. Nothing was changed; try again in a moment."))
@@ -118,10 +122,8 @@ def _options(url: sa.URL) -> dict[str, Any]:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     cursor = connection.cursor()
-    try:
+    with suppress(sqlite3.OperationalError):  # a read-only file keeps the mode that it has
         cursor.execute("PRAGMA journal_mode = WAL")
-    except Exception:  # a read-only file keeps the mode that it has
-        pass
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")
@@ -152,11 +154,13 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
         return DatabaseUnavailable(
             N_("The database file can't be opened. Check that its folder is there and may be written to.")
         )
-    if "authentication" in text or "does not exist" in text and "connection" in text:
+    if "authentication" in text or ("does not exist" in text and "connection" in text):
         return DatabaseUnavailable(
             N_("The database refuses the connection. Check the name, user and password in BILLING_DATABASE_URL.")
         )
-    if getattr(error, "connection_invalidated", False) or isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+    if getattr(error, "connection_invalidated", False) or isinstance(
+        error, sa.exc.OperationalError | sa.exc.InterfaceError
+    ):
         return DatabaseUnavailable(N_("The database does not answer. Check that it runs, then try again."))
     raise error
 
@@ -200,7 +204,9 @@ def prepare(db: Database) -> None:
         return
     if found is not None and found > REVISION:
         raise DatabaseUnavailable(
-            N_("The database is of a newer version ({found}) than this app ({known}). Update the app, then start again."),
+            N_(
+                "The database is of a newer version ({found}) than this app ({known}). Update the app, then start again."
+            ),
             found=found,
             known=REVISION,
         )

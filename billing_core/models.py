@@ -5,7 +5,7 @@
 entry; `check` recomputes them.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 Id = BigInteger().with_variant(Integer(), "sqlite")
@@ -240,3 +240,12 @@ class Setting(SQLModel, table=True):
 
     name: str = Field(sa_column=_text(primary_key=True))
     value: str = Field(sa_column=_text())
+
+
+ACCOUNTS: Table = SQLModel.metadata.tables["account"]
+MODELS: Table = SQLModel.metadata.tables["model"]
+PRICES: Table = SQLModel.metadata.tables["price"]
+ENTRIES: Table = SQLModel.metadata.tables["entry"]
+HOLDS: Table = SQLModel.metadata.tables["hold"]
+USAGE_SUMS: Table = SQLModel.metadata.tables["usage_sum"]
+"""The tables themselves, for statements that move many columns or rows."""

@@ -1,0 +1,190 @@
+"""Who there is: accounts, their roles and status, and what an actor may do."""
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import delete, func, or_, update
+from sqlmodel import col, select
+
+from .database import Transaction
+from .errors import Conflict, Forbidden, Invalid, UnknownAccount
+from .i18n import LANGUAGES, N_
+from .models import Account, ApiKey, Token
+
+SHELL_ID = "shell"
+"""The user id that the shell's own acts are shown under; no account can have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Whoever asks for something: an account behind a sign-in or a key, or the shell (`account_id` None)."""
+
+    account_id: int | None
+    user_id: str
+    name: str
+    is_admin: bool = False
+    may_charge: bool = False
+    language: str | None = None
+    timezone: str | None = None
+
+    def must_be_admin(self) -> None:
+        if not self.is_admin:
+            raise Forbidden(N_("Only an admin may do this. Ask one of your team's admins."))
+
+    def must_charge(self) -> None:
+        if not (self.may_charge or self.is_admin):
+            raise Forbidden(
+                N_("This key may not charge. Use one made with: python -m billing_core key add --can charge.")
+            )
+
+    def must_see(self, user_id: str | None) -> None:
+        """Everybody sees their own account, an admin sees all of them (None)."""
+        if user_id != self.user_id:
+            self.must_be_admin()
+
+    @property
+    def scope(self) -> int:
+        """The name space of the actor's idempotency keys."""
+        return self.account_id or 0
+
+
+SHELL = Actor(None, SHELL_ID, SHELL_ID, is_admin=True, may_charge=True)
+
+_USER_ID = re.compile(r"[^\s/?#%]{1,64}")
+
+
+def find(tx: Transaction, user_id: str) -> Account:
+    """The account. Raises UnknownAccount."""
+    known = user_id.isprintable()  # what can't be an id isn't asked for: Postgres takes no NUL, UTF-8 no lone surrogate
+    account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none() if known else None
+    if account is None:
+        raise UnknownAccount(user_id)
+    return account
+
+
+def add(
+    tx: Transaction,
+    user_id: str,
+    name: str,
+    *,
+    actor: Actor,
+    email: str = "",
+    role: str = "member",
+    password_hash: str | None = None,
+) -> Account:
+    """A new account with a balance of 0. Raises Invalid, Conflict, Forbidden."""
+    actor.must_be_admin()
+    user_id = user_id.strip()
+    if not _USER_ID.fullmatch(user_id) or not user_id.isprintable() or user_id == SHELL_ID:
+        raise Invalid(
+            N_("“{user_id}” can't be an id. Use 1 to 64 letters, digits and signs like - _ . @, without spaces or /."),
+            field="user_id",
+            user_id=user_id,
+        )
+    if tx.exec(select(Account).where(Account.user_id == user_id)).first():
+        raise Conflict(N_("There is an account {user_id} already. Choose another id."), user_id=user_id)
+    account = Account(
+        user_id=user_id,
+        name=_name(name),
+        email=_email(email),
+        role=_role(role),
+        password_hash=password_hash,
+        created_at_ns=tx.now_ns,
+    )
+    tx.add(account)
+    tx.flush()
+    return account
+
+
+def change(
+    tx: Transaction,
+    user_id: str,
+    *,
+    actor: Actor,
+    name: str | None = None,
+    email: str | None = None,
+    role: str | None = None,
+    status: str | None = None,
+) -> Account:
+    """Change what is given. Freezing ends the account's sessions, and losing the role of admin its keys that may do
+    an admin's work. Raises UnknownAccount, Invalid, Conflict, Forbidden."""
+    actor.must_be_admin()
+    account = find(tx, user_id)
+    if name is not None:
+        account.name = _name(name)
+    if email is not None:
+        account.email = _email(email)
+    was_acting_admin = account.role == "admin" and account.status == "active"
+    if role is not None:
+        account.role = _role(role)
+    if status is not None:
+        if status not in ("active", "frozen"):
+            raise Invalid(N_("“{status}” is not a status. It is active or frozen."), field="status", status=status)
+        account.status = status
+    tx.add(account)
+    tx.flush()
+    if was_acting_admin and (account.role, account.status) != ("admin", "active"):
+        if not acting_admins(tx):
+            raise Conflict(N_("{user_id} is the only admin left. Make somebody else an admin first."), user_id=user_id)
+        if account.role != "admin":
+            keys = update(ApiKey).where(col(ApiKey.account_id) == account.id, col(ApiKey.can) == "admin")
+            tx.connection().execute(keys.where(col(ApiKey.revoked_at_ns).is_(None)).values(revoked_at_ns=tx.now_ns))
+    if status == "frozen":
+        end_sessions(tx, account)
+    return account
+
+
+def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str | None) -> Account:
+    """Set the actor's own language and time zone; None follows the browser. Raises Invalid."""
+    account = find(tx, actor.user_id)
+    if language is not None and language not in LANGUAGES:
+        raise Invalid(N_("“{language}” is not a language of this app."), field="language", language=language)
+    account.language, account.timezone = language, timezone
+    tx.add(account)
+    return account
+
+
+def end_sessions(tx: Transaction, account: Account) -> None:
+    tx.connection().execute(delete(Token).where(col(Token.account_id) == account.id))
+
+
+def acting_admins(tx: Transaction) -> int:
+    """How many admins there are that are not frozen."""
+    wanted = select(func.count()).select_from(Account).where(Account.role == "admin", Account.status == "active")
+    return tx.exec(wanted).one()
+
+
+def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
+    """All accounts, by name; with `search`, those whose id, name or email holds it. Raises Forbidden."""
+    actor.must_be_admin()
+    query = select(Account).order_by(func.lower(Account.name), Account.user_id)
+    for word in search.split():
+        query = query.where(
+            or_(
+                *(
+                    col(field).icontains(word, autoescape=True)
+                    for field in (Account.user_id, Account.name, Account.email)
+                )
+            )
+        )
+    return list(tx.exec(query))
+
+
+def _name(name: str) -> str:
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise Invalid(N_("A name has 1 to 100 characters."), field="name")
+    return name
+
+
+def _email(email: str) -> str:
+    email = email.strip()
+    if email and (len(email) > 254 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
+        raise Invalid(N_("“{email}” is not an email address."), field="email", email=email)
+    return email
+
+
+def _role(role: str) -> str:
+    if role not in ("member", "admin"):
+        raise Invalid(N_("“{role}” is not a role. It is member or admin."), field="role", role=role)
+    return role

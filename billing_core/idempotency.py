@@ -1,0 +1,62 @@
+"""What is asked twice with one key happens once.
+
+The key is remembered in the transaction that does the thing, so that a crash leaves both or neither. A refusal leaves
+nothing behind: the same key may be tried again.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import select
+
+from .accounts import Actor
+from .database import Transaction
+from .errors import Conflict, Invalid
+from .i18n import N_
+from .models import Idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A caller's key with what is asked: the same key for something else is refused."""
+
+    scope: int
+    key: str
+    fingerprint: bytes
+
+    @classmethod
+    def of(cls, actor: Actor, key: str, *request: Any) -> "Once":
+        """`request`: whatever tells this request from another one, as JSON. Raises Invalid."""
+        if not (isinstance(key, str) and 1 <= len(key) <= 255 and key.isprintable()):
+            raise Invalid(N_("An idempotency key has 1 to 255 printable characters."), field="Idempotency-Key")
+        text = json.dumps(request, sort_keys=True, default=str)
+        return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
+
+
+def earlier(tx: Transaction, once: Once | None) -> Idempotency | None:
+    """What was done with this key before. Raises Conflict where it was something else."""
+    if once is None:
+        return None
+    row = tx.exec(select(Idempotency).where(Idempotency.scope == once.scope, Idempotency.key == once.key)).one_or_none()
+    if row is not None and row.fingerprint != once.fingerprint:
+        raise Conflict(
+            N_("The idempotency key “{key}” was used for another request. Use a new key for a new request."),
+            key=once.key,
+        )
+    return row
+
+
+def remember(tx: Transaction, once: Once | None, *, entry_id: int | None = None, answer: Any = None) -> None:
+    """Keep the answer for the next time."""
+    if once is not None:
+        tx.add(
+            Idempotency(
+                scope=once.scope,
+                key=once.key,
+                fingerprint=once.fingerprint,
+                entry_id=entry_id,
+                answer=None if answer is None else json.dumps(answer, default=str),
+            )
+        )

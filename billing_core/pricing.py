@@ -1,0 +1,308 @@
+"""Prices: the one in force at a moment, their history, and the built-in ones for models that have none.
+
+A price counts from `valid_from_ns` until the next one of its model. Nothing that was charged changes with it. A call of
+the past, booked late, is charged at the price of its time; where the model's first price came only later, at that one.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from . import settings
+from .accounts import Actor
+from .database import Transaction
+from .errors import Invalid, NotFound
+from .i18n import N_
+from .models import Model, Price
+from .money import price_yuan
+from .usage import Tokens
+
+PAST_SECONDS = 60
+"""How far back `valid_from` may lie: as much as clocks differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A model's price, in 10⁻⁶ 元 per million tokens."""
+
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    source: str
+    """`database`, `catalogue` (a built-in price for this model) or `default`."""
+    price_id: int | None = None
+    valid_from_ns: int | None = None
+
+    def cost(self, tokens: Tokens) -> int:
+        """What a call costs, in 毫: each kind of token × its price, summed exactly, rounded up once."""
+        micro = (
+            tokens.uncached * self.input
+            + tokens.cached * self.cache_read
+            + tokens.cache_creation * self.cache_write
+            + tokens.completion * self.output
+        )
+        return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
+
+    def most(self, prompt: int, completion: int) -> int:
+        """The most that a call of so many tokens can cost, in 毫, however its prompt is cached."""
+        return -(
+            -(prompt * max(self.input, self.cache_read, self.cache_write) + completion * self.output) // 100_000_000
+        )
+
+
+def clean_model(name: str) -> str:
+    """A model's name as it is kept. Raises Invalid."""
+    name = name.strip() if isinstance(name, str) else ""
+    if not 1 <= len(name) <= 200 or not name.isprintable():
+        raise Invalid(N_("A model's name has 1 to 200 characters, like openai/gpt-4o."), field="model_id")
+    return name
+
+
+def model_number(tx: Transaction, name: str) -> int:
+    """The number of the model called `name`, made where it is new."""
+    found = tx.exec(select(Model.id).where(Model.name == name)).first()
+    if found is None:
+        model = Model(name=name)
+        tx.add(model)
+        tx.flush()
+        found = model.id
+    assert found is not None
+    return found
+
+
+def _rates(row: Price) -> Rates | None:
+    if row.input is None or row.output is None:
+        return None
+    return Rates(
+        row.input,
+        row.output,
+        row.input if row.cache_read is None else row.cache_read,
+        row.input if row.cache_write is None else row.cache_write,
+        row.source,
+        row.id,
+        row.valid_from_ns,
+    )
+
+
+def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
+    """What counts for a model at a moment (now, without one): an admin's price, else the built-in one, else `default`."""
+    number = tx.exec(select(Model.id).where(Model.name == model)).first()
+    set_one = None if number is None else _set_price(tx, number, tx.now_ns if at_ns is None else at_ns)
+    return set_one or builtin(tx, model)
+
+
+def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
+    own = select(Price).where(Price.model_id == number, Price.source == "database")
+    at = own.where(Price.valid_from_ns <= at_ns).order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
+    row = tx.exec(at.limit(1)).first()
+    if row is None and at_ns < tx.now_ns:
+        first = own.where(Price.valid_from_ns <= tx.now_ns).order_by(col(Price.valid_from_ns), col(Price.id).desc())
+        row = tx.exec(first.limit(1)).first()
+    return _rates(row) if row else None
+
+
+def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
+    """A model's number and the price in force, which has a row (`price_id`): an entry names the one it was charged at."""
+    number = model_number(tx, model)
+    rates = _set_price(tx, number, at_ns) or builtin(tx, model)
+    if rates.price_id is not None:
+        return number, rates
+    content: dict[str, Any] = {
+        "model_id": number,
+        "source": rates.source,
+        "input": rates.input,
+        "output": rates.output,
+        "cache_read": rates.cache_read,
+        "cache_write": rates.cache_write,
+    }
+    same = select(Price).where(*(getattr(Price, field) == value for field, value in content.items()))
+    row = tx.exec(same.limit(1)).first()
+    if row is None:
+        row = Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns)
+        tx.add(row)
+        tx.flush()
+    found = _rates(row)
+    assert found is not None
+    return number, found
+
+
+# The built-in prices
+
+
+def builtin(tx: Transaction, model: str) -> Rates:
+    """The catalogue's price for a model at the set rate, else the `default` one."""
+    known = settings.read(tx)
+    input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
+    default = Rates(input_price, output_price, input_price, input_price, "default")
+    return _catalogue(model, Decimal(known["usd_rate"])) or default
+
+
+def _micro(yuan: Decimal) -> int:
+    return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
+
+
+@lru_cache(maxsize=4096)
+def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
+    """A model's price in genai-prices' snapshot, in 元 at `usd_rate`, to six places; of tiers the first."""
+    from datetime import UTC, datetime
+
+    from genai_prices.data_snapshot import get_snapshot
+
+    plain, _, suffix = model.partition(":")
+    tries: list[tuple[str, str | None]] = [(model, "openrouter"), (plain, "openrouter")] if "/" in model else []
+    tries += [(model, None), (plain, None), (plain.rsplit("/", 1)[-1], None)]
+    for name, provider in tries:
+        try:
+            _, info = get_snapshot().find_provider_model(name, None, provider, None)
+            price = info.get_prices(datetime.now(UTC))
+        except LookupError:
+            continue
+        usd = {
+            part: getattr(value, "base", value)
+            for part in ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
+            if (value := price.__dict__.get(part)) is not None
+        }
+        if "input_mtok" in usd and suffix != "free":
+            micro = {part: _micro(value * usd_rate) for part, value in usd.items()}
+            first = micro["input_mtok"]
+            return Rates(
+                first,
+                micro.get("output_mtok", 0),
+                micro.get("cache_read_mtok", first),
+                micro.get("cache_write_mtok", first),
+                "catalogue",
+            )
+    return Rates(0, 0, 0, 0, "catalogue") if suffix == "free" and "/" in model else None
+
+
+# Setting and listing
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrice:
+    """A price that an admin set, in 10⁻⁶ 元 per million tokens. `input` None: retired from then on."""
+
+    model: str
+    input: int | None
+    output: int | None
+    cache_read: int | None
+    cache_write: int | None
+    valid_from_ns: int
+
+
+def set_price(
+    tx: Transaction,
+    model: str,
+    input: int | None,
+    output: int | None,
+    *,
+    actor: Actor,
+    cache_read: int | None = None,
+    cache_write: int | None = None,
+    valid_from_ns: int | None = None,
+) -> Price:
+    """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
+    money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
+    actor.must_be_admin()
+    now = tx.now_ns
+    if valid_from_ns is None:
+        valid_from_ns = now
+    elif valid_from_ns < now - PAST_SECONDS * 10**9:
+        raise Invalid(
+            N_("A price can't start in the past: what was charged stays as it is. Leave valid_from out for now."),
+            field="valid_from",
+        )
+    row = Price(
+        model_id=model_number(tx, clean_model(model)),
+        source="database",
+        input=input,
+        output=output,
+        cache_read=cache_read,
+        cache_write=cache_write,
+        valid_from_ns=max(valid_from_ns, now),
+        operator_id=actor.account_id,
+        created_at_ns=now,
+    )
+    tx.add(row)
+    tx.flush()
+    return row
+
+
+def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
+    """End a model's set price: from now on the built-in one counts. Raises NotFound, Forbidden."""
+    if not any(price.model == model for price in listed(tx)):
+        raise NotFound(N_("No price is set for {model}, so none can be retired."), model=model)
+    return set_price(tx, model, None, None, actor=actor)
+
+
+def listed(tx: Transaction, at_ns: int | None = None) -> list[SetPrice]:
+    """Every model with a set price in force at a moment (now, without one), by name."""
+    at = tx.now_ns if at_ns is None else at_ns
+    place = func.row_number().over(
+        partition_by=col(Price.model_id), order_by=(col(Price.valid_from_ns).desc(), col(Price.id).desc())
+    )
+    newest = (
+        select(col(Price.id).label("id"), place.label("place"))
+        .where(Price.source == "database", Price.valid_from_ns <= at)
+        .subquery()
+    )
+    rows = tx.exec(
+        select(Price, Model.name)
+        .join(Model)
+        .join(newest, newest.c.id == Price.id)
+        .where(newest.c.place == 1, col(Price.input).is_not(None))
+        .order_by(Model.name)
+    )
+    return [_set(price, name) for price, name in rows]
+
+
+def history(tx: Transaction, model: str) -> list[SetPrice]:
+    """Every price that was ever set for a model, newest first, planned ones included."""
+    rows = tx.exec(
+        select(Price, Model.name)
+        .join(Model)
+        .where(Model.name == model, Price.source == "database")
+        .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
+    )
+    return [_set(price, name) for price, name in rows]
+
+
+def planned(tx: Transaction) -> list[SetPrice]:
+    """Prices whose start is still to come, soonest first."""
+    rows = tx.exec(
+        select(Price, Model.name)
+        .join(Model)
+        .where(Price.source == "database", Price.valid_from_ns > tx.now_ns)
+        .order_by(col(Price.valid_from_ns), col(Price.id))
+    )
+    return [_set(price, name) for price, name in rows]
+
+
+def _set(price: Price, model: str) -> SetPrice:
+    return SetPrice(model, price.input, price.output, price.cache_read, price.cache_write, price.valid_from_ns)
+
+
+def model_names(tx: Transaction) -> dict[str, int]:
+    """Every model that was ever charged or priced, with its number."""
+    return {model.name: model.id or 0 for model in tx.exec(select(Model).order_by(Model.name))}
+
+
+def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
+    """The four prices in 元 per million tokens."""
+    return {
+        f"{part}_price": None if (micro := getattr(rates, part)) is None else price_yuan(micro)
+        for part in ("input", "output", "cache_read", "cache_write")
+    }
+
+
+def charged_at(tx: Transaction, price_id: int | None) -> Rates:
+    """The price that an entry names, as it was."""
+    row = tx.get(Price, price_id)
+    rates = _rates(row) if row else None
+    assert rates is not None
+    return rates

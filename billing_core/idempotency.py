@@ -9,13 +9,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlmodel import select
+from sqlalchemy import text
 
 from .accounts import Actor
 from .database import Transaction
 from .errors import Conflict, Invalid
 from .i18n import N_
-from .models import Idempotency
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +34,19 @@ class Once:
         return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
-def earlier(tx: Transaction, once: Once | None) -> Idempotency | None:
-    """What was done with this key before. Raises Conflict where it was something else."""
+_EARLIER = text("SELECT fingerprint, entry_id, answer FROM idempotency WHERE scope = :scope AND key = :key")
+_REMEMBER = text(
+    "INSERT INTO idempotency (scope, key, fingerprint, entry_id, answer) "
+    "VALUES (:scope, :key, :fingerprint, :entry_id, :answer)"
+)
+
+
+def earlier(tx: Transaction, once: Once | None) -> Any:
+    """The row (`entry_id`, `answer`) of what was done with this key before, or None. Raises Conflict where it was something else."""
     if once is None:
         return None
-    row = tx.exec(select(Idempotency).where(Idempotency.scope == once.scope, Idempotency.key == once.key)).one_or_none()
-    if row is not None and row.fingerprint != once.fingerprint:
+    row = tx.connection().execute(_EARLIER, {"scope": once.scope, "key": once.key}).first()
+    if row is not None and bytes(row.fingerprint) != once.fingerprint:
         raise Conflict(
             N_("The idempotency key “{key}” was used for another request. Use a new key for a new request."),
             key=once.key,
@@ -51,12 +57,6 @@ def earlier(tx: Transaction, once: Once | None) -> Idempotency | None:
 def remember(tx: Transaction, once: Once | None, *, entry_id: int | None = None, answer: Any = None) -> None:
     """Keep the answer for the next time."""
     if once is not None:
-        tx.add(
-            Idempotency(
-                scope=once.scope,
-                key=once.key,
-                fingerprint=once.fingerprint,
-                entry_id=entry_id,
-                answer=None if answer is None else json.dumps(answer, default=str),
-            )
-        )
+        row = {"scope": once.scope, "key": once.key, "fingerprint": once.fingerprint, "entry_id": entry_id}
+        text_answer = None if answer is None else json.dumps(answer, default=str)
+        tx.connection().execute(_REMEMBER, {**row, "answer": text_answer})

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
 from .accounts import Actor
@@ -17,7 +16,7 @@ from .database import Transaction
 from .errors import BillingError, Conflict, Frozen, InsufficientBalance, Invalid, NotFound, UnknownAccount
 from .i18n import N_
 from .idempotency import Once
-from .models import ACCOUNTS, ENTRIES, HOLDS, USAGE_SUMS, Account, Entry
+from .models import ACCOUNTS, ENTRIES, HOLDS, Account, Entry
 from .money import MAX_HAO, check_hao, format_yuan
 from .text import one_line
 from .usage import Tokens
@@ -332,22 +331,18 @@ def _bounded(cost: int) -> int:
     return cost
 
 
+_TAKE = text(
+    "UPDATE account SET balance = balance - :cost, total_consumed = total_consumed + :consumed "
+    "WHERE user_id = :user_id AND status = 'active' AND (balance >= :cost OR :allow_debt) "
+    "AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > :now) RETURNING id, balance"
+)
+
+
 def _take(tx: Transaction, user_id: str, cost: int, *, consumed: int = 0, allow_debt: bool = False) -> _Locked:
     """Take `cost` off a balance that covers it, in one statement. Raises what stands against it."""
     if user_id.isprintable():
-        enough = [ACCOUNTS.c.user_id == user_id, ACCOUNTS.c.status == "active"]
-        if not allow_debt:
-            enough.append(ACCOUNTS.c.balance >= cost)
-        row = (
-            tx.connection()
-            .execute(
-                update(ACCOUNTS)
-                .where(*enough, or_(ACCOUNTS.c.hold_expires_at_ns.is_(None), ACCOUNTS.c.hold_expires_at_ns > tx.now_ns))
-                .values(balance=ACCOUNTS.c.balance - cost, total_consumed=ACCOUNTS.c.total_consumed + consumed)
-                .returning(ACCOUNTS.c.id, ACCOUNTS.c.balance)
-            )
-            .one_or_none()
-        )
+        request = {"user_id": user_id, "cost": cost, "consumed": consumed, "allow_debt": allow_debt, "now": tx.now_ns}
+        row = tx.connection().execute(_TAKE, request).one_or_none()
         if row is not None:
             _check_balance(row.balance)
             return _Locked(row.id, row.balance, "active")
@@ -408,36 +403,42 @@ def _counts(tokens: Tokens) -> dict[str, int]:
     return {f"{kind}_tokens": getattr(tokens, kind) for kind in _KINDS}
 
 
+_ENTRY_COLUMNS = [column.name for column in ENTRIES.columns if column.name != "id"]
+_EMPTY_ENTRY = dict.fromkeys(_ENTRY_COLUMNS)
+_INSERT_ENTRY = text(
+    f"INSERT INTO entry ({', '.join(_ENTRY_COLUMNS)}) VALUES (:{', :'.join(_ENTRY_COLUMNS)}) RETURNING id"
+)
+
+
 def _write(
     tx: Transaction, account_id: int, type: str, amount: int, balance: int, actor: Actor | None, **columns: Any
 ) -> dict[str, Any]:
     """Write an entry; its columns."""
-    row = {"cost": 0, "created_at_ns": tx.now_ns, **columns}
+    row = {**_EMPTY_ENTRY, "cost": 0, "created_at_ns": tx.now_ns, **columns}
     row |= {"account_id": account_id, "type": type, "amount": amount, "balance_after": balance}
     if actor is not None and actor.account_id != account_id:
         row["operator_id"] = actor.account_id
     if row["created_at_ns"] != tx.now_ns:
         row["recorded_at_ns"] = tx.now_ns
-    row["id"] = tx.connection().execute(insert(ENTRIES).values(**row).returning(ENTRIES.c.id)).scalar_one()
+    row["id"] = tx.connection().execute(_INSERT_ENTRY, row).scalar_one()
     return row
+
+
+_SUMS = ("cost", "calls", *(f"{kind}_tokens" for kind in _KINDS))
+_COUNT = text(
+    f"INSERT INTO usage_sum (account_id, period, model_id, {', '.join(_SUMS)}) "
+    f"VALUES (:account_id, :period, :model_id, :{', :'.join(_SUMS)}) ON CONFLICT (account_id, period, model_id) "
+    f"DO UPDATE SET {', '.join(f'{name} = usage_sum.{name} + excluded.{name}' for name in _SUMS)}"
+)
 
 
 def _count(
     tx: Transaction, account_id: int, model_id: int | None, at_ns: int, cost: int, calls: int, tokens: Tokens
 ) -> None:
     """Add a call (`calls` 1) to the sums, or take one off them (-1)."""
-    added = {"cost": cost, "calls": calls} | {kind: calls * count for kind, count in _counts(tokens).items()}
-    upsert: Any = (
-        (sqlite if tx.is_sqlite else postgresql)
-        .insert(USAGE_SUMS)
-        .values(account_id=account_id, period=at_ns // PERIOD_NS, model_id=model_id, **added)
-    )
-    tx.connection().execute(
-        upsert.on_conflict_do_update(
-            index_elements=["account_id", "period", "model_id"],
-            set_={name: USAGE_SUMS.c[name] + upsert.excluded[name] for name in added},
-        )
-    )
+    added = {kind: calls * count for kind, count in _counts(tokens).items()}
+    key = {"account_id": account_id, "period": at_ns // PERIOD_NS, "model_id": model_id}
+    tx.connection().execute(_COUNT, {**key, "cost": cost, "calls": calls, **added})
 
 
 def _open_hold(tx: Transaction, precharge_id: int) -> tuple[Entry, _Locked, str]:

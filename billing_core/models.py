@@ -164,7 +164,7 @@ class UsageSum(SQLModel, table=True):
     periods since 1972 are whole quarters. Reversals count, below 0, where the entry that they undo did."""
 
     __tablename__ = "usage_sum"
-    __table_args__ = {"sqlite_with_rowid": False}
+    __table_args__ = (Index("usage_sum_period", "period"), {"sqlite_with_rowid": False})
 
     account_id: int = Field(sa_column=_ref("account.id", primary_key=True))
     period: int = Field(sa_column=_int(primary_key=True, autoincrement=False))

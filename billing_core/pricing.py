@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlmodel import col, select
 
 from . import settings
@@ -63,19 +63,21 @@ def clean_model(name: str) -> str:
     return name
 
 
+_MODEL = text("SELECT id FROM model WHERE name = :name")
+
+
 def model_number(tx: Transaction, name: str) -> int:
     """The number of the model called `name`, made where it is new."""
-    found = tx.exec(select(Model.id).where(Model.name == name)).first()
+    found = tx.connection().scalar(_MODEL, {"name": name})
     if found is None:
         model = Model(name=name)
         tx.add(model)
         tx.flush()
         found = model.id
-    assert found is not None
-    return found
+    return int(found or 0)
 
 
-def _rates(row: Price) -> Rates | None:
+def _rates(row: Any) -> Rates | None:
     if row.input is None or row.output is None:
         return None
     return Rates(
@@ -91,18 +93,30 @@ def _rates(row: Price) -> Rates | None:
 
 def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
     """What counts for a model at a moment (now, without one): an admin's price, else the built-in one, else `default`."""
-    number = tx.exec(select(Model.id).where(Model.name == model)).first()
+    number = tx.connection().scalar(_MODEL, {"name": model}) if model.isprintable() else None
     set_one = None if number is None else _set_price(tx, number, tx.now_ns if at_ns is None else at_ns)
     return set_one or builtin(tx, model)
 
 
+_COLUMNS = "input, output, cache_read, cache_write, source, id, valid_from_ns"
+_PRICE_AT = text(
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
+    "ORDER BY valid_from_ns DESC, id DESC LIMIT 1"
+)
+_FIRST_PRICE = text(
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
+    "ORDER BY valid_from_ns, id DESC LIMIT 1"
+)
+_BUILTIN_ROW = text(
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model_id AND valid_from_ns = 0 AND source = :source "
+    "AND input = :input AND output = :output AND cache_read = :cache_read AND cache_write = :cache_write LIMIT 1"
+)
+
+
 def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
-    own = select(Price).where(Price.model_id == number, Price.source == "database")
-    at = own.where(Price.valid_from_ns <= at_ns).order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
-    row = tx.exec(at.limit(1)).first()
+    row = tx.connection().execute(_PRICE_AT, {"model": number, "at": at_ns}).first()
     if row is None and at_ns < tx.now_ns:
-        first = own.where(Price.valid_from_ns <= tx.now_ns).order_by(col(Price.valid_from_ns), col(Price.id).desc())
-        row = tx.exec(first.limit(1)).first()
+        row = tx.connection().execute(_FIRST_PRICE, {"model": number, "at": tx.now_ns}).first()
     return _rates(row) if row else None
 
 
@@ -120,12 +134,11 @@ def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
         "cache_read": rates.cache_read,
         "cache_write": rates.cache_write,
     }
-    same = select(Price).where(*(getattr(Price, field) == value for field, value in content.items()))
-    row = tx.exec(same.limit(1)).first()
+    row = tx.connection().execute(_BUILTIN_ROW, content).first()
     if row is None:
-        row = Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns)
-        tx.add(row)
+        tx.add(Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns))
         tx.flush()
+        row = tx.connection().execute(_BUILTIN_ROW, content).first()
     found = _rates(row)
     assert found is not None
     return number, found

@@ -1,6 +1,6 @@
 """What an admin sets for everybody, with what counts until then. Amounts and rates are decimals written as text."""
 
-from sqlmodel import select
+from sqlalchemy import text
 
 from .database import Transaction
 from .errors import Invalid, NotFound
@@ -15,9 +15,12 @@ DEFAULTS = {
 }
 
 
+_ALL = text("SELECT name, value FROM setting")
+
+
 def read(tx: Transaction) -> dict[str, str]:
     """Every setting's value."""
-    return DEFAULTS | {row.name: row.value for row in tx.exec(select(Setting)) if row.name in DEFAULTS}
+    return DEFAULTS | {name: value for name, value in tx.connection().execute(_ALL) if name in DEFAULTS}
 
 
 def change(tx: Transaction, name: str, value: str) -> None:

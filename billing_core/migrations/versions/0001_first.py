@@ -136,6 +136,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "period", "model_id"),
         sqlite_with_rowid=False,
     )
+    op.create_index("usage_sum_period", "usage_sum", ["period"], unique=False)
     op.create_table(
         "entry",
         sa.Column("id", ID, autoincrement=True, nullable=False),

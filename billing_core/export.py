@@ -1,0 +1,145 @@
+"""CSV of what the pages show, all of it, a block at a time.
+
+UTF-8 with a byte order mark, so that spreadsheets read Chinese; times in ISO 8601 with their offset; amounts as exact
+decimals in 元 with the integer 毫 beside them; text that a spreadsheet would take for a formula begins with '.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import tzinfo
+from typing import Any
+
+from . import pricing
+from .logs import Row
+from .models import Account
+from .money import price_yuan, to_yuan
+from .pricing import SetPrice
+from .stats import SUMS, Period, Used, from_ns
+
+BLOCK = 64 * 1024
+
+
+def safe(text: str) -> str:
+    """Text that no spreadsheet runs as a formula."""
+    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def blocks(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """The file, in blocks of about 64 KB."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\r\n")
+    buffer.write("\ufeff")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([safe(cell) if isinstance(cell, str) else cell for cell in row])
+        if buffer.tell() > BLOCK:
+            yield buffer.getvalue().encode()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue().encode()
+
+
+def iso(ns: int, tz: tzinfo) -> str:
+    return from_ns(ns, tz).isoformat()
+
+
+def _price(micro: int | None) -> str:
+    return "" if micro is None else f"{price_yuan(micro):f}"
+
+
+# A column: its heading, and what stands in it.
+_Columns = dict[str, Callable[[Any], Any]]
+
+
+def _csv(columns: _Columns, rows: Iterable[Any]) -> Iterator[bytes]:
+    return blocks(list(columns), ([get(row) for get in columns.values()] for row in rows))
+
+
+def _money(name: str, get: Callable[[Any], int]) -> _Columns:
+    return {f"{name}_yuan": lambda row: to_yuan(get(row)), f"{name}_hao": get}
+
+
+def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
+    """Entries, as logs.every gives them."""
+    tokens = ("prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens", "reasoning_tokens")
+    columns: _Columns = {
+        "id": lambda row: row.id,
+        "created_at": lambda row: iso(row.created_at_ns, tz),
+        "user_id": lambda row: row.user_id,
+        "name": lambda row: row.name,
+        "type": lambda row: row.type,
+        "model_id": lambda row: row.model or "",
+        **{name: (lambda row, name=name: getattr(row, name)) for name in tokens},
+        **_money("cost", lambda row: row.cost),
+        **_money("amount", lambda row: row.amount),
+        **_money("balance_after", lambda row: row.balance_after),
+        **{
+            f"{part}_price": (lambda row, part=part: _price(getattr(row, f"price_{part}")))
+            for part in ("input", "output", "cache_read", "cache_write")
+        },
+        "price_source": lambda row: row.price_source or "",
+        "precharge_id": lambda row: row.precharge_id,
+        "reverses_id": lambda row: row.reverses_id,
+        "reversed_by": lambda row: row.reversed_by,
+        "operator_id": lambda row: row.operator_id or "",
+        "remark": lambda row: row.remark,
+    }
+    return _csv(columns, rows)
+
+
+def recharges(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
+    """The recharge log."""
+    columns: _Columns = {
+        "id": lambda row: row.id,
+        "created_at": lambda row: iso(row.created_at_ns, tz),
+        "user_id": lambda row: row.user_id,
+        "name": lambda row: row.name,
+        **_money("amount", lambda row: row.amount),
+        **_money("balance_after", lambda row: row.balance_after),
+        "operator_id": lambda row: row.operator_id or "",
+        "operator_name": lambda row: row.operator_name or "",
+        "remark": lambda row: row.remark,
+        "reversed_by": lambda row: row.reversed_by,
+    }
+    return _csv(columns, rows)
+
+
+def stats(used: Iterable[Used], periods: Sequence[Period], by: str) -> Iterator[bytes]:
+    """What was used, a row a period and model (or account); as stats.usage gives it."""
+    columns: _Columns = {
+        "start": lambda one: periods[one.period].start.isoformat(),
+        "model_id" if by == "model" else "user_id": lambda one: one.name,
+        **_money("cost", lambda one: one.cost),
+        **{name: (lambda one, name=name: getattr(one, name)) for name in SUMS[1:]},
+    }
+    return _csv(columns, used)
+
+
+def prices(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
+    """Prices in 元 per million tokens."""
+    columns: _Columns = {
+        "model_id": lambda row: row.model,
+        **{
+            part: (lambda row, part=part: "" if (yuan := pricing.as_yuan(row)[part]) is None else f"{yuan:f}")
+            for part in ("input_price", "output_price", "cache_read_price", "cache_write_price")
+        },
+        "valid_from": lambda row: iso(row.valid_from_ns, tz),
+    }
+    return _csv(columns, rows)
+
+
+def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[bytes]:
+    """Accounts, each with its balance and what it spent in the last 30 days, in 毫."""
+    columns: _Columns = {
+        "user_id": lambda row: row[0].user_id,
+        "name": lambda row: row[0].name,
+        "email": lambda row: row[0].email,
+        "role": lambda row: row[0].role,
+        "status": lambda row: row[0].status,
+        **_money("balance", lambda row: row[1]),
+        **_money("total_consumed", lambda row: row[0].total_consumed),
+        **_money("spent_30_days", lambda row: row[2]),
+        "created_at": lambda row: iso(row[0].created_at_ns, tz),
+    }
+    return _csv(columns, rows)

@@ -1,0 +1,196 @@
+"""Reading the ledger back: filters, pages that don't slow down with depth, and everything at once for an export.
+
+Newest first is the ledger's own order (an entry's number), not the clock's. Amounts are 毫, times ns since the epoch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import case, func, select
+from sqlalchemy.sql import Select
+
+from . import accounts
+from .accounts import SHELL_ID, Actor
+from .database import Database, Transaction
+from .errors import Invalid, NotFound
+from .i18n import N_
+from .models import ACCOUNTS, ENTRIES, MODELS, PRICES
+
+TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
+MAX_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What to show; None or "" shows all. `user_id` None needs an admin."""
+
+    user_id: str | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+    model: str = ""
+    types: tuple[str, ...] = ()
+    search: str = ""
+    """Text in the remark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An entry as people read it. Amounts in 毫, prices in 10⁻⁶ 元 per million tokens."""
+
+    id: int
+    user_id: str
+    name: str
+    type: str
+    amount: int
+    balance_after: int
+    cost: int
+    model: str | None
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    cache_creation_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
+    precharge_id: int | None
+    reverses_id: int | None
+    reversed_by: int | None
+    remark: str
+    operator_id: str | None
+    operator_name: str | None
+    created_at_ns: int
+    recorded_at_ns: int
+    price_input: int | None
+    price_output: int | None
+    price_cache_read: int | None
+    price_cache_write: int | None
+    price_source: str | None
+
+
+def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
+    operator, undoing = ACCOUNTS.alias("operator"), ENTRIES.alias("undoing")
+    e, p = ENTRIES.c, PRICES.c
+    by_the_shell = e.operator_id.is_(None) & e.type.in_(("recharge", "reversal"))
+    query = select(
+        e.id,
+        ACCOUNTS.c.user_id,
+        ACCOUNTS.c.name,
+        e.type,
+        e.amount,
+        e.balance_after,
+        e.cost,
+        MODELS.c.name.label("model"),
+        e.prompt_tokens,
+        e.cached_tokens,
+        e.cache_creation_tokens,
+        e.completion_tokens,
+        e.reasoning_tokens,
+        e.precharge_id,
+        e.reverses_id,
+        undoing.c.id.label("reversed_by"),
+        func.coalesce(e.remark, "").label("remark"),
+        case((by_the_shell, SHELL_ID), else_=operator.c.user_id).label("operator_id"),
+        case((by_the_shell, SHELL_ID), else_=operator.c.name).label("operator_name"),
+        e.created_at_ns,
+        func.coalesce(e.recorded_at_ns, e.created_at_ns).label("recorded_at_ns"),
+        p.input,
+        p.output,
+        func.coalesce(p.cache_read, p.input),
+        func.coalesce(p.cache_write, p.input),
+        p.source,
+    ).select_from(
+        ENTRIES.join(ACCOUNTS, ACCOUNTS.c.id == e.account_id)
+        .outerjoin(MODELS, MODELS.c.id == e.model_id)
+        .outerjoin(PRICES, p.id == e.price_id)
+        .outerjoin(operator, operator.c.id == e.operator_id)
+        .outerjoin(undoing, undoing.c.reverses_id == e.id)
+    )
+    return query.where(*_conditions(tx, filters, actor)).order_by(e.id.desc())
+
+
+def _conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
+    actor.must_see(filters.user_id)
+    e = ENTRIES.c
+    found: list[Any] = []
+    if filters.user_id is not None:
+        found.append(e.account_id == accounts.find(tx, filters.user_id).id)
+    if filters.start_ns is not None:
+        found.append(e.created_at_ns >= filters.start_ns)
+    if filters.end_ns is not None:
+        found.append(e.created_at_ns < filters.end_ns)
+    if filters.model:
+        found.append(e.model_id == select(MODELS.c.id).where(MODELS.c.name == filters.model).scalar_subquery())
+    if filters.types:
+        found.append(e.type.in_(filters.types))
+    if filters.search.strip():
+        found.append(e.remark.icontains(filters.search.strip(), autoescape=True))
+    return found
+
+
+def checked(limit: int, offset: int = 0) -> None:
+    """Raises Invalid for a limit or offset that is no count."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise Invalid(N_("limit is a whole number from 1 to {most}."), field="limit", most=MAX_LIMIT)
+    if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset < 2**63:
+        raise Invalid(N_("offset is a whole number, 0 or more."), field="offset")
+
+
+def page(
+    tx: Transaction, filters: Filters, *, actor: Actor, limit: int = 50, before: int | None = None, offset: int = 0
+) -> list[Row]:
+    """The newest entries that pass the filters; `before` an entry's number, for the next page. Raises Invalid, Forbidden,
+    UnknownAccount."""
+    checked(limit, offset)
+    query = _rows(tx, filters, actor).limit(limit).offset(offset)
+    if before is not None:
+        query = query.where(ENTRIES.c.id < before)
+    return [Row(*row) for row in tx.connection().execute(query)]
+
+
+def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> Iterator[Row]:
+    """All that passes the filters, newest first, read a batch at a time. Raises as page does, before the first row."""
+    before: int | None = None
+
+    def read(tx: Transaction) -> list[Row]:
+        query = _rows(tx, filters, actor).limit(batch)
+        if before is not None:
+            query = query.where(ENTRIES.c.id < before)
+        return [Row(*row) for row in tx.connection().execute(query)]
+
+    rows = db.read(read)
+    while rows:
+        yield from rows
+        before = rows[-1].id
+        rows = db.read(read) if len(rows) == batch else []
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What the filters show, added up: `cost` is consumption less reversals, `recharged` recharges, both in 毫."""
+
+    entries: int
+    cost: int
+    recharged: int
+
+
+def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
+    """Raises Forbidden, UnknownAccount."""
+    e = ENTRIES.c
+    cost = func.coalesce(func.sum(case((e.type.in_(("deduct", "settle", "reversal")), e.cost), else_=0)), 0)
+    recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
+    query = select(func.count(), cost, recharged).select_from(ENTRIES).where(*_conditions(tx, filters, actor))
+    return Sum(*(int(number) for number in tx.connection().execute(query).one()))
+
+
+def one(tx: Transaction, entry_id: int, *, actor: Actor) -> Row:
+    """One entry. Raises NotFound, also for somebody else's entry."""
+    everything = Filters(user_id=None if actor.is_admin else actor.user_id)
+    query = _rows(tx, everything, actor).where(ENTRIES.c.id == entry_id)
+    row = tx.connection().execute(query).one_or_none()
+    if row is None:
+        raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
+    return Row(*row)
+
+
+def recharges(filters: Filters) -> Filters:
+    """The same for recharges alone."""
+    return replace(filters, types=("recharge",))

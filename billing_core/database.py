@@ -158,7 +158,7 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
         return DatabaseUnavailable(
             N_("The database refuses the connection. Check the name, user and password in BILLING_DATABASE_URL.")
         )
-    if getattr(error, "connection_invalidated", False) or isinstance(
+    if "sqlite3" not in type(getattr(error, "orig", None)).__module__ and isinstance(
         error, sa.exc.OperationalError | sa.exc.InterfaceError
     ):
         return DatabaseUnavailable(N_("The database does not answer. Check that it runs, then try again."))

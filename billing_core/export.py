@@ -8,9 +8,9 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
+from operator import attrgetter
 from typing import Any
 
-from . import pricing
 from .logs import Row
 from .models import Account
 from .money import price_yuan, to_yuan
@@ -44,12 +44,19 @@ def iso(ns: int, tz: tzinfo) -> str:
     return from_ns(ns, tz).isoformat()
 
 
-def _price(micro: int | None) -> str:
-    return "" if micro is None else f"{price_yuan(micro):f}"
+PARTS = ("input", "output", "cache_read", "cache_write")
 
 
-# A column: its heading, and what stands in it.
+def _price(attribute: str) -> Callable[[Any], str]:
+    def written(row: Any) -> str:
+        micro = getattr(row, attribute)
+        return "" if micro is None else f"{price_yuan(micro):f}"
+
+    return written
+
+
 _Columns = dict[str, Callable[[Any], Any]]
+"""A column's heading, and what stands in it."""
 
 
 def _csv(columns: _Columns, rows: Iterable[Any]) -> Iterator[bytes]:
@@ -70,14 +77,11 @@ def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
         "name": lambda row: row.name,
         "type": lambda row: row.type,
         "model_id": lambda row: row.model or "",
-        **{name: (lambda row, name=name: getattr(row, name)) for name in tokens},
+        **{name: attrgetter(name) for name in tokens},
         **_money("cost", lambda row: row.cost),
         **_money("amount", lambda row: row.amount),
         **_money("balance_after", lambda row: row.balance_after),
-        **{
-            f"{part}_price": (lambda row, part=part: _price(getattr(row, f"price_{part}")))
-            for part in ("input", "output", "cache_read", "cache_write")
-        },
+        **{f"{part}_price": _price(f"price_{part}") for part in PARTS},
         "price_source": lambda row: row.price_source or "",
         "precharge_id": lambda row: row.precharge_id,
         "reverses_id": lambda row: row.reverses_id,
@@ -111,7 +115,7 @@ def stats(used: Iterable[Used], periods: Sequence[Period], by: str) -> Iterator[
         "start": lambda one: periods[one.period].start.isoformat(),
         "model_id" if by == "model" else "user_id": lambda one: one.name,
         **_money("cost", lambda one: one.cost),
-        **{name: (lambda one, name=name: getattr(one, name)) for name in SUMS[1:]},
+        **{name: attrgetter(name) for name in SUMS[1:]},
     }
     return _csv(columns, used)
 
@@ -120,10 +124,7 @@ def prices(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
     """Prices in 元 per million tokens."""
     columns: _Columns = {
         "model_id": lambda row: row.model,
-        **{
-            part: (lambda row, part=part: "" if (yuan := pricing.as_yuan(row)[part]) is None else f"{yuan:f}")
-            for part in ("input_price", "output_price", "cache_read_price", "cache_write_price")
-        },
+        **{f"{part}_price": _price(part) for part in PARTS},
         "valid_from": lambda row: iso(row.valid_from_ns, tz),
     }
     return _csv(columns, rows)

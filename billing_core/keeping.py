@@ -1,0 +1,356 @@
+"""Backups: made while the app runs, checked before they count as done, and brought back without losing what is there.
+
+SQLite is copied by its own backup API and compressed with gzip. Postgres is dumped and restored by its own programs,
+pg_dump and pg_restore, which have to be on the PATH and at least as new as the server.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from .check import Findings, check
+from .database import DEFAULT_FILE, Database, Transaction, prepare
+from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
+from .i18n import N_
+
+Progress = Callable[[int, int], None]
+SQLITE_HEADER = b"SQLite format 3\0"
+POSTGRES_HEADER = b"PGDMP"
+GZIP_HEADER = b"\x1f\x8b"
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    entries: int
+    kept: str | None
+    """Where what was there before is: a file beside SQLite's, or a schema of Postgres's; None where there was nothing."""
+
+
+def backup(db: Database, file: Path | str, *, progress: Progress | None = None) -> int:
+    """Write a copy of the database to `file`, whole or not at all, and check it; how many entries are in it.
+
+    Raises Conflict where there is such a file or where the copy doesn't add up, Invalid where it can't be written,
+    DatabaseUnavailable.
+    """
+    file = Path(file)
+    if file.exists():
+        raise Conflict(N_("There is a file {file} already. Choose another name for the backup."), file=file)
+    with _beside(file, "backup") as part:
+        findings = _copy_sqlite(db, part, progress) if db.is_sqlite else _dump_postgres(db, part, progress)
+        _must_add_up(findings, N_("The copy doesn't add up, so no backup was made. {sentence}"))
+        with _file_errors(file):
+            part.replace(file)
+            _sync_folder(file)
+        return findings.entries
+
+
+def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
+    """Put what `backup` wrote into the place of the database at `url`; an older backup is brought up to date.
+
+    What was there is kept aside. Raises Conflict where the database isn't empty and `replace` isn't given, or is in
+    use; Invalid where the file is no backup or doesn't add up; DatabaseUnavailable.
+    """
+    file = Path(file)
+    db = Database(url)
+    try:
+        kind = _kind(file)
+        if db.is_sqlite != (kind == "sqlite"):
+            raise Invalid(
+                N_("{file} is a backup of {kind}, and BILLING_DATABASE_URL names a database of another kind."),
+                field="file", file=file, kind={"sqlite": "SQLite", "postgres": "Postgres"}[kind],
+            )  # fmt: skip
+        return _restore_sqlite(db, file, replace) if db.is_sqlite else _restore_postgres(db, file, replace)
+    finally:
+        db.close()
+
+
+# What both have in common
+
+
+def _must_add_up(findings: Findings, message: str) -> None:
+    if findings:
+        raise Conflict(message, sentence=findings[0].sentence())
+
+
+@contextmanager
+def _file_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Invalid(
+            N_("The file {file} can't be written: {reason}."), field="file", file=file, reason=error.strerror or error
+        ) from None
+
+
+@contextmanager
+def _beside(file: Path, what: str, mode: int = 0o600) -> Iterator[Path]:
+    """A new file in the folder of `file`, which is gone afterwards unless it has been renamed."""
+    part = file.with_name(f".{file.name}.{what}-{os.getpid()}")
+    with _file_errors(file):
+        part.touch(mode=mode, exist_ok=False)
+    try:
+        yield part
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(f"{part}{suffix}").unlink(missing_ok=True)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _sync_folder(file: Path) -> None:
+    """Make a rename last through a power cut, where the system can."""
+    with suppress(OSError):
+        folder = os.open(file.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _kind(file: Path) -> str:
+    """`sqlite` or `postgres`. Raises Invalid for what is no backup."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(POSTGRES_HEADER))
+        if start == POSTGRES_HEADER:
+            return "postgres"
+        if start.startswith(GZIP_HEADER):
+            with gzip.open(file) as opened:
+                if opened.read(len(SQLITE_HEADER)) == SQLITE_HEADER:
+                    return "sqlite"
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        pass
+    except OSError as error:
+        raise Invalid(
+            N_("The file {file} can't be read: {reason}."), field="file", file=file, reason=error.strerror or error
+        ) from None
+    raise Invalid(N_("{file} is not a backup. Name a file that “backup” wrote."), field="file", file=file)
+
+
+OURS = {*SQLModel.metadata.tables, "alembic_version"}
+
+
+def _is_worth_keeping(tx: Transaction) -> bool:
+    """Whether there are accounts in a database, or tables of somebody else."""
+    tables = set(sa.inspect(tx.connection()).get_table_names())
+    if tables - OURS:
+        return True
+    return "account" in tables and tx.connection().scalar(sa.text("SELECT id FROM account LIMIT 1")) is not None
+
+
+def _now() -> str:
+    return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+
+
+_REFUSED = N_("The database is not empty. Restore into an empty one, or say --replace: what is there is kept aside.")
+_BROKEN = N_("The backup doesn't add up, so nothing was restored. {sentence}")
+
+
+# SQLite
+
+
+def _database(file: Path) -> Database:
+    return Database(sa.URL.create("sqlite", database=str(file.absolute())).render_as_string())
+
+
+def _copy_sqlite(db: Database, part: Path, progress: Progress | None) -> Findings:
+    """A checked and compressed copy in `part`."""
+    with _beside(part, "copy") as copy:
+        raw = db.engine.raw_connection()
+        try:
+            source = raw.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            with closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+        except sqlite3.Error as error:
+            raise DatabaseUnavailable(N_("The database can't be copied: {reason}."), reason=error) from error
+        finally:
+            raw.close()
+        copied = _database(copy)
+        try:
+            findings = check(copied, progress)
+        finally:
+            copied.close()
+        with _file_errors(part):
+            written = hashlib.sha256()
+            with copy.open("rb") as opened, gzip.open(part, "wb", compresslevel=6) as packed:
+                while block := opened.read(BLOCK):
+                    written.update(block)
+                    packed.write(block)
+            _sync(part)
+            read_back = hashlib.sha256()
+            with gzip.open(part) as packed:
+                while block := packed.read(BLOCK):
+                    read_back.update(block)
+        if written.digest() != read_back.digest():
+            raise Conflict(N_("What was written can't be read back, so no backup was made. Try another disk."))
+        return findings
+
+
+def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
+    target = db.file
+    if target is None:
+        raise Invalid(N_("A database in memory can't be restored. Name a file in BILLING_DATABASE_URL."))
+    if target.parent == DEFAULT_FILE.parent:
+        target.parent.mkdir(exist_ok=True)
+    with _beside(target, "restore", 0o666) as copy:
+        _unpack(file, copy)
+        restored = _database(copy)
+        try:
+            prepare(restored)
+            findings = check(restored)
+        finally:
+            restored.close()
+        _must_add_up(findings, _BROKEN)
+        worth_keeping = _look_into(db, target)
+        if worth_keeping and not replace:
+            raise Conflict(_REFUSED)
+        with _file_errors(target):
+            _sync(copy)
+            if target.exists():  # whoever could use the old one can use the new one
+                before = target.stat()
+                copy.chmod(before.st_mode & 0o777)
+                with suppress(OSError, AttributeError):
+                    os.chown(copy, before.st_uid, before.st_gid)
+            kept = _put_aside(target) if worth_keeping else None
+            copy.replace(target)
+            _sync_folder(target)
+    return Restored(findings.entries, None if kept is None else str(kept))
+
+
+def _unpack(file: Path, copy: Path) -> None:
+    try:
+        with gzip.open(file) as packed:
+            content = iter(lambda: packed.read(BLOCK), b"")
+            with _file_errors(copy), copy.open("wb") as opened:
+                for block in _readable(content, file):
+                    opened.write(block)
+    except OSError as error:
+        raise Invalid(
+            N_("The file {file} can't be read: {reason}."), field="file", file=file, reason=error.strerror or error
+        ) from None
+
+
+def _readable(blocks: Iterator[bytes], file: Path) -> Iterator[bytes]:
+    try:
+        yield from blocks
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise Invalid(
+            N_("The backup {file} is damaged: it ends too early or was changed. Use another one."),
+            field="file",
+            file=file,
+        ) from None
+
+
+def _look_into(db: Database, target: Path) -> bool:
+    """Whether there is something to lose in the database that is replaced. Leaves it in one file, which nobody has open."""
+    if not target.exists() or not target.stat().st_size:
+        return False
+    try:
+        found = db.read(_is_worth_keeping)
+        db.close()
+        with closing(sqlite3.connect(target, timeout=2)) as connection:
+            connection.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
+    except (sqlite3.OperationalError, BillingError) as error:
+        if "locked" in str(error).lower() or "busy" in str(error).lower():
+            raise Conflict(N_("The database is in use. Stop the app, then restore.")) from error
+        return True
+    except sqlite3.DatabaseError:
+        return True
+    return found
+
+
+def _put_aside(target: Path) -> Path:
+    """Give the database's file another name as well; until it is replaced it keeps its own."""
+    kept = target.with_name(f"{target.name}.before-restore-{_now()}")
+    for suffix in ("-wal", "-shm"):  # of a damaged one; they must not be taken for the new one's
+        left = Path(f"{target}{suffix}")
+        if left.exists():
+            left.rename(f"{kept}{suffix}")
+    try:
+        os.link(target, kept)
+    except OSError:  # a file system without links
+        target.rename(kept)
+    return kept
+
+
+# Postgres
+
+
+def _run(tool: str, db: Database, *arguments: str) -> None:
+    """Run one of Postgres's programs against the database. Raises DatabaseUnavailable with what it says."""
+    found = shutil.which(tool)
+    if found is None:
+        raise DatabaseUnavailable(
+            N_("{tool} isn't installed. Install Postgres's client programs, as new as the server, and try again."),
+            tool=tool,
+        )
+    url = db.engine.url
+    address = url.set(drivername="postgresql", password=None).render_as_string()
+    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    done = subprocess.run(
+        [found, f"--dbname={address}", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or str(done.returncode)
+        raise DatabaseUnavailable(N_("{tool} failed: {said}"), tool=tool, said=said[:500])
+
+
+def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findings:
+    """A dump in `part`. It is of the state that is checked, or a little later: what was committed in between."""
+    findings = check(db, progress)
+    arguments = ("--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={part}")
+    _run("pg_dump", db, *arguments)
+    _sync(part)
+    return findings
+
+
+def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
+    """The old tables stay in a schema of their own; where the restored ones don't add up they come back."""
+    worth_keeping = db.read(_is_worth_keeping)
+    if worth_keeping and not replace:
+        raise Conflict(_REFUSED)
+    kept = f"before_restore_{_now().replace('-', '_')}"
+    _execute(db, f"ALTER SCHEMA public RENAME TO {kept}", "CREATE SCHEMA public")
+    try:
+        _run("pg_restore", db, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
+             "--schema=public", str(file))  # fmt: skip
+        db.close()
+        prepare(db)
+        findings = check(db)
+        _must_add_up(findings, _BROKEN)
+    except BaseException:
+        _execute(db, "DROP SCHEMA public CASCADE", f"ALTER SCHEMA {kept} RENAME TO public")
+        raise
+    if not worth_keeping:
+        _execute(db, f"DROP SCHEMA {kept} CASCADE")
+    return Restored(findings.entries, kept if worth_keeping else None)
+
+
+def _execute(db: Database, *statements: str) -> None:
+    def run(tx: Transaction) -> None:
+        for statement in statements:
+            tx.connection().execute(sa.text(statement))
+
+    db.write(run)

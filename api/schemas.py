@@ -1,0 +1,354 @@
+"""What requests and answers hold. 毫 (hao) are integers, 10 000 of them 1 元 (yuan); 元 are exact decimals."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, StrictStr, WithJsonSchema
+from pydantic_core.core_schema import ValidationInfo
+
+from billing_core import ledger, money
+from billing_core.errors import Invalid
+from billing_core.i18n import N_
+
+NS = "ns since 1970-01-01 (UTC)"
+
+Yuan = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+"""元, as a JSON number that is exact."""
+Status = Literal["active", "frozen"]
+
+
+def _micro(value: object, info: ValidationInfo) -> int | None:
+    """A price in 元 as money.parse_price gives it: 10⁻⁶ 元 per million tokens."""
+    field = info.field_name or "price"
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise Invalid(
+            N_("{name} must be a price in 元 per million tokens: a number like 0.5, or text like “0.5”."),
+            field=field,
+            name=field,
+        )
+    return money.parse_price(value, field=field)
+
+
+Price = Annotated[
+    int,
+    PlainValidator(_micro),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d{1,6})?$"}]}),
+]
+"""A price in a request, in 10⁻⁶ 元 per million tokens once it is read."""
+
+
+# Requests
+
+
+class Request(BaseModel):
+    """Fields that are not named here are left alone: programs of the older system may send more."""
+
+
+class RechargeRequest(Request):
+    model_config = ConfigDict(json_schema_extra={"example": {"user_id": "ann", "amount": 1_000_000, "remark": "June"}})
+
+    user_id: StrictStr = Field(description="The account's id.")
+    amount: StrictInt = Field(
+        description="毫, not 0: above 0 credits the account, below 0 debits it, into debt if need be."
+    )
+    remark: StrictStr = Field("", description="What it is for: at most 500 characters.")
+
+
+class PriceRequest(Request):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"model_id": "openai/gpt-4o", "input_price": 18, "output_price": 72}}
+    )
+
+    model_id: StrictStr = Field(description="The model's name, 1 to 200 characters.")
+    input_price: Price = Field(description="元 per million input tokens, 0 or more, exact to six places.")
+    output_price: Price = Field(description="元 per million output tokens, 0 or more, exact to six places.")
+    cache_read_price: Price | None = Field(
+        None, description="元 per million input tokens read from a cache. Without it: the same as input_price."
+    )
+    cache_write_price: Price | None = Field(
+        None, description="元 per million input tokens written to a cache. Without it: the same as input_price."
+    )
+    valid_from: StrictStr | None = Field(
+        None,
+        description="From when on the price counts: ISO 8601 with an offset, not in the past. Without it: now.",
+        json_schema_extra={"format": "date-time"},
+    )
+
+
+class TokensRequest(Request):
+    """A call's tokens: either the counts, or what the provider answered."""
+
+    prompt_tokens: StrictInt | None = Field(
+        None, description="Tokens: all input, cached tokens included. Either this and completion_tokens, or response."
+    )
+    completion_tokens: StrictInt | None = Field(None, description="Tokens: all output, reasoning included.")
+    cached_tokens: StrictInt = Field(0, description="Tokens: the part of prompt_tokens that was read from a cache.")
+    cache_creation_tokens: StrictInt = Field(
+        0, description="Tokens: the part of prompt_tokens that was written to a cache."
+    )
+    reasoning_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was reasoning.")
+    response: Annotated[
+        Any, WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {}}, {"type": "string"}]})
+    ] = Field(
+        None,
+        description="Instead of counts: what the provider sent, its JSON body, or the text of its event stream.",
+    )
+    provider: StrictStr | None = Field(
+        None, description="Who sent the response, such as xai: settles what a body may leave open."
+    )
+
+
+class ChargeRequest(TokensRequest):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "user_id": "ann",
+                "model_id": "openai/gpt-4o",
+                "prompt_tokens": 1000,
+                "completion_tokens": 200,
+                "cached_tokens": 600,
+            }
+        }
+    )
+
+    user_id: StrictStr = Field(description="The id of the account that pays.")
+    model_id: StrictStr = Field(description="The model's name.")
+    created_at: StrictInt | None = Field(
+        None, description=f"When the call was made, in {NS}: its price counts. Without it: now."
+    )
+    allow_debt: StrictBool = Field(
+        False, description="true: the call has been made, so it is booked in full even where the balance falls below 0."
+    )
+
+
+class ChargeItem(ChargeRequest):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "request_id": "call-1",
+                "user_id": "ann",
+                "model_id": "openai/gpt-4o",
+                "prompt_tokens": 1000,
+                "completion_tokens": 200,
+            }
+        }
+    )
+
+    request_id: StrictStr = Field(
+        description="The charge's idempotency key, 1 to 255 characters: the same one is charged once."
+    )
+
+
+class PrechargeRequest(Request):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "user_id": "ann",
+                "model_id": "openai/gpt-4o",
+                "prompt_tokens": 1000,
+                "max_completion_tokens": 4096,
+            }
+        }
+    )
+
+    user_id: StrictStr = Field(description="The id of the account that pays.")
+    model_id: StrictStr = Field(description="The model's name.")
+    prompt_tokens: StrictInt = Field(description="Tokens: all input.")
+    max_completion_tokens: StrictInt = Field(description="Tokens: the most output that there can be.", ge=0, le=10**9)
+    ttl_seconds: StrictInt = Field(
+        ledger.DEFAULT_TTL_SECONDS,
+        description=f"Seconds until the hold is given back by itself: 1 to {ledger.MAX_TTL_SECONDS} (a week).",
+    )
+
+
+class SettleRequest(TokensRequest):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"precharge_id": "17", "prompt_tokens": 1000, "completion_tokens": 200}}
+    )
+
+    precharge_id: StrictStr | StrictInt = Field(description="The precharge's id.")
+
+
+class RefundRequest(Request):
+    model_config = ConfigDict(json_schema_extra={"example": {"precharge_id": "17"}})
+
+    precharge_id: StrictStr | StrictInt = Field(description="The precharge's id.")
+
+
+class NewAccountRequest(Request):
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"user_id": "ann", "name": "Ann", "email": "ann@example.com"}}
+    )
+
+    user_id: StrictStr = Field(description="The id: 1 to 64 characters without spaces and / ? # %. It never changes.")
+    name: StrictStr = Field(description="The name that is shown: 1 to 100 characters.")
+    email: StrictStr = Field("", description="An email address, or nothing.")
+    role: Literal["member", "admin"] = Field("member", description="member or admin.")
+    status: Status = Field("active", description="active, or frozen: nothing new can be charged to it.")
+
+
+class AccountChangeRequest(Request):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "frozen"}})
+
+    name: StrictStr | None = Field(None, description="The name that is shown: 1 to 100 characters.")
+    email: StrictStr | None = Field(None, description="An email address; empty text takes it away.")
+    role: Literal["member", "admin"] | None = Field(None, description="member or admin.")
+    status: Status | None = Field(None, description="active, or frozen: nothing new can be charged to it.")
+
+
+REQUESTS: tuple[type[BaseModel], ...] = (
+    RechargeRequest,
+    PriceRequest,
+    ChargeRequest,
+    ChargeItem,
+    PrechargeRequest,
+    SettleRequest,
+    RefundRequest,
+    NewAccountRequest,
+    AccountChangeRequest,
+)
+
+
+# Answers
+
+
+class Balance(BaseModel):
+    balance: int = Field(description="毫 that may still be spent; below 0 is owed.")
+    total_consumed: int = Field(description="毫 spent on calls in all, less what was reversed.")
+    billing_status: Status = Field(description="active, or frozen: nothing new can be charged.")
+    held: int = Field(description="毫 that open precharges hold: off the balance, not yet consumed.")
+
+
+class Recharged(BaseModel):
+    id: str = Field(description="The entry's id.")
+    balance: int = Field(description="毫 after it.")
+    status: Status = Field(description="The account's status.")
+
+
+class LogRow(BaseModel):
+    id: str = Field(description="The entry's id.")
+    type: Literal["deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal"] = Field(
+        description="What happened. Only deduct and settle are consumption."
+    )
+    model_id: str | None = Field(description="The model's name; null where there is none.")
+    amount: int = Field(description="毫 that the entry adds to the balance; below 0 it takes.")
+    cost: int = Field(
+        description="毫: what a deduct or settle cost, what a precharge holds, what a reversal takes back (below 0)."
+    )
+    balance_after: int = Field(description="毫 after the entry.")
+    prompt_tokens: int = Field(description="Tokens: all input.")
+    completion_tokens: int = Field(description="Tokens: all output.")
+    cached_tokens: int = Field(description="Tokens: the part of the input that was read from a cache.")
+    cache_creation_tokens: int = Field(description="Tokens: the part of the input that was written to a cache.")
+    reasoning_tokens: int = Field(description="Tokens: the part of the output that was reasoning.")
+    created_at: int = Field(description=f"When it happened, in {NS}.")
+    precharge_id: str | None = Field(description="The precharge that the entry ends.")
+    reverses_id: str | None = Field(description="The entry that this one undoes.")
+    remark: str = Field(description="A recharge's remark or a reversal's reason.")
+
+
+class RechargeRow(BaseModel):
+    id: str = Field(description="The entry's id.")
+    user_id: str = Field(description="The account's id.")
+    amount: int = Field(description="毫: above 0 credited, below 0 debited.")
+    balance_after: int = Field(description="毫 after it.")
+    operator_id: str | None = Field(description="The id of whoever did it; “shell” where it was done from the shell.")
+    operator_name: str | None = Field(description="The name of whoever did it.")
+    remark: str = Field(description="What it was for.")
+    created_at: int = Field(description=f"When, in {NS}.")
+
+
+class PeriodCost(BaseModel):
+    date: str = Field(description="The period's label: 14:00, 11-24 or 2026-11.")
+    start: str = Field(description="When the period starts: ISO 8601 with its offset.")
+    cost: Yuan = Field(description="元, exact.")
+    by_model: dict[str, Yuan] = Field(description="元 by the model's name, exact.")
+
+
+class ModelCost(BaseModel):
+    model: str = Field(description="The model's name.")
+    cost: Yuan = Field(description="元, exact.")
+    count: int = Field(description="Calls.")
+
+
+class Stats(BaseModel):
+    daily: list[PeriodCost] = Field(description="A row a period, oldest first, the current one included.")
+    by_model: list[ModelCost] = Field(description="A row a model, dearest first.")
+    models: list[str] = Field(description="The models' names, sorted.")
+
+
+class PriceOut(BaseModel):
+    model_id: str = Field(description="The model's name.")
+    input_price: Yuan = Field(description="元 per million input tokens, exact.")
+    output_price: Yuan = Field(description="元 per million output tokens, exact.")
+    cache_read_price: Yuan = Field(description="元 per million input tokens read from a cache, exact.")
+    cache_write_price: Yuan = Field(description="元 per million input tokens written to a cache, exact.")
+    source: Literal["database", "default"] = Field(description="database: set by an admin. default: built in.")
+    source_detail: Literal["database", "catalogue", "default"] = Field(
+        description="Of a built-in price: catalogue is this model's own, default the one for models that have none."
+    )
+    valid_from: str | None = Field(description="From when on it counts: ISO 8601, UTC; null for a built-in price.")
+
+
+class Charged(BaseModel):
+    id: str = Field(description="The entry's id.")
+    cost: int = Field(description="毫 that the call cost.")
+    balance: int = Field(description="毫 after it.")
+    status: Status = Field(description="The account's status.")
+    ids: list[str] = Field(description="Every entry's id: several where rounds of the call ran on different models.")
+
+
+class ItemCharged(Charged):
+    request_id: str | None = Field(description="The item's own request_id.")
+
+
+class ItemRefused(BaseModel):
+    request_id: str | None = Field(description="The item's own request_id; null where it has none.")
+    error: Literal[True] = Field(True, description="Always true: nothing was charged.")
+    detail: str = Field(description="What is wrong and what to do, in one sentence.")
+    status_code: int = Field(description="The status that POST /charge would have answered.")
+
+
+class Precharged(BaseModel):
+    precharge_id: str = Field(description="The precharge's id, to settle or refund it by.")
+    cost: int = Field(description="毫 that are held.")
+    balance: int = Field(description="毫 after it.")
+    status: Status = Field(description="The account's status.")
+    expires_at: int = Field(description=f"When the hold is given back by itself, in {NS}.")
+
+
+class Settled(Charged):
+    refunded: int = Field(description="毫 that came back of the hold; 0 where the call cost more than it.")
+
+
+class Refunded(BaseModel):
+    id: str = Field(description="The entry's id.")
+    refunded: int = Field(description="毫 that came back.")
+    balance: int = Field(description="毫 after it.")
+    status: Status = Field(description="The account's status.")
+
+
+class AccountOut(BaseModel):
+    user_id: str = Field(description="The account's id.")
+    name: str = Field(description="The name that is shown.")
+    email: str = Field(description="An email address, or empty.")
+    role: Literal["member", "admin"] = Field(description="member or admin.")
+    status: Status = Field(description="active, or frozen: nothing new can be charged to it.")
+    balance: int = Field(description="毫 that may still be spent; below 0 is owed.")
+    total_consumed: int = Field(description="毫 spent on calls in all, less what was reversed.")
+    created_at: int = Field(description=f"Since when it exists, in {NS}.")
+
+
+class Error(BaseModel):
+    detail: str = Field(description="What is wrong and what to do, in one sentence. Follows Accept-Language.")
+
+
+class FieldError(BaseModel):
+    field: str = Field(description="The field's name.")
+    message: str = Field(description="What is wrong with it and what to do, in one sentence.")
+
+
+class InvalidError(Error):
+    errors: list[FieldError] = Field(description="The fields that are wrong.")

@@ -179,7 +179,7 @@ def _name(name: str) -> str:
 
 def _email(email: str) -> str:
     email = email.strip()
-    if email and (len(email) > 254 or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
+    if email and (len(email) > 254 or not email.isprintable() or not re.fullmatch(r"[^@\s]+@[^@\s]+", email)):
         raise Invalid(N_("“{email}” is not an email address."), field="email", email=email)
     return email
 

@@ -4,14 +4,15 @@ Every function runs in one transaction (see database.py), locks one account's ro
 Whatever it refuses leaves nothing behind. `once` makes a repetition give the first receipt again.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
-from .accounts import Actor
+from .accounts import Actor, find
 from .database import Transaction
 from .errors import BillingError, Conflict, Frozen, InsufficientBalance, Invalid, NotFound, UnknownAccount
 from .i18n import N_
@@ -48,6 +49,8 @@ class Receipt:
     created_at_ns: int
     expires_at_ns: int | None = None
     replayed: bool = False
+    other_ids: tuple[int, ...] = ()
+    """The entries for other models within the same call; `amount`, `cost` and `balance` include them."""
 
     @property
     def refunded(self) -> int:
@@ -65,6 +68,8 @@ class Charge:
     created_at_ns: int | None = None
     allow_debt: bool = False
     once: Once | None = None
+    others: tuple[tuple[str, Tokens], ...] = ()
+    """What other models used within the same call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def recharge(
     account = _lock(tx, user_id)
     balance = _move(tx, account, amount)
     entry = _write(tx, account.id, "recharge", amount, balance, actor, remark=remark)
-    return _done(tx, once, entry, user_id, account.status)
+    return _done(tx, once, user_id, account.status, entry)
 
 
 # Charges
@@ -112,26 +117,24 @@ def charge(
     created_at_ns: int | None = None,
     allow_debt: bool = False,
     once: Once | None = None,
+    others: Sequence[tuple[str, Tokens]] = (),
 ) -> Receipt:
-    """Take what a call costs, at the price in force at `created_at_ns` (now, without it).
+    """Take what a call costs, at the price in force at `created_at_ns` (now, without it). What `others` used within the
+    call is charged with it, an entry a model: all of it or nothing.
 
     Raises InsufficientBalance (unless `allow_debt`: the call has been made), Frozen, UnknownAccount, Invalid, Forbidden,
     Conflict.
     """
     actor.must_charge()
-    model = pricing.clean_model(model)
+    used = [(pricing.clean_model(name), counts) for name, counts in ((model, tokens), *others)]
     at = _call_time(tx, created_at_ns)
     if (known := _replayed(tx, once)) is not None:
         return known
-    model_id, rates = pricing.to_charge(tx, model, at)
-    cost = _bounded(rates.cost(tokens))
+    calls = _priced(tx, used, at)
+    cost = _bounded(sum(call.cost for call in calls))
     account = _take(tx, user_id, cost, consumed=cost, allow_debt=allow_debt)
-    entry = _write(
-        tx, account.id, "deduct", -cost, account.balance, actor,
-        cost=cost, model_id=model_id, price_id=rates.price_id, created_at_ns=at, **_counts(tokens),
-    )  # fmt: skip
-    _count(tx, account.id, model_id, at, cost, 1, tokens)
-    return _done(tx, once, entry, user_id, account.status)
+    entries = _deduct(tx, account, account.balance + cost, calls, actor, at)
+    return _done(tx, once, user_id, account.status, *entries)
 
 
 def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> list[Receipt | BillingError]:
@@ -144,7 +147,7 @@ def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> 
             with tx.begin_nested():
                 results[place] = charge(
                     tx, item.user_id, item.model, item.tokens, actor=actor,
-                    created_at_ns=item.created_at_ns, allow_debt=item.allow_debt, once=item.once,
+                    created_at_ns=item.created_at_ns, allow_debt=item.allow_debt, once=item.once, others=item.others,
                 )  # fmt: skip
         except BillingError as error:
             results[place] = error
@@ -192,26 +195,38 @@ def precharge(
         insert(HOLDS).values(precharge_id=entry["id"], account_id=account.id, held=held, expires_at_ns=expires)
     )
     _note_deadline(tx, account.id)
-    return _done(tx, once, entry, user_id, account.status, expires)
+    return replace(_done(tx, once, user_id, account.status, entry), expires_at_ns=expires)
 
 
-def settle(tx: Transaction, precharge_id: int, tokens: Tokens, *, actor: Actor, once: Once | None = None) -> Receipt:
+def settle(
+    tx: Transaction,
+    precharge_id: int,
+    tokens: Tokens,
+    *,
+    actor: Actor,
+    once: Once | None = None,
+    others: Sequence[tuple[str, Tokens]] = (),
+) -> Receipt:
     """End a hold with what the call really cost, at the price of the precharge: the rest goes back, or more is taken,
-    into debt if need be. Raises Conflict where the hold has ended, NotFound, Forbidden."""
+    into debt if need be. What `others` used within the call is charged with it, at their own prices. Raises Conflict
+    where the hold has ended, NotFound, Forbidden."""
     actor.must_charge()
+    used = [(pricing.clean_model(name), counts) for name, counts in others]
     if (known := _replayed(tx, once)) is not None:
         return known
     held, account, user_id = _open_hold(tx, precharge_id)
-    rates = pricing.charged_at(tx, held.price_id)
-    cost = _bounded(rates.cost(tokens))
-    balance = _move(tx, account, held.cost - cost, consumed=cost)
+    cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
+    calls = _priced(tx, used, tx.now_ns)
+    in_all = _bounded(cost + sum(call.cost for call in calls))
+    _move(tx, account, held.cost - in_all, consumed=in_all)
+    balance = account.balance + held.cost - cost
     entry = _write(
         tx, account.id, "settle", held.cost - cost, balance, actor,
         cost=cost, model_id=held.model_id, price_id=held.price_id, precharge_id=precharge_id, **_counts(tokens),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
     _count(tx, account.id, held.model_id, tx.now_ns, cost, 1, tokens)
-    return _done(tx, once, entry, user_id, account.status)
+    return _done(tx, once, user_id, account.status, entry, *_deduct(tx, account, balance, calls, actor, tx.now_ns))
 
 
 def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | None = None) -> Receipt:
@@ -225,7 +240,7 @@ def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | Non
         tx, account.id, "refund", held.cost, balance, actor, model_id=held.model_id, precharge_id=precharge_id
     )
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    return _done(tx, once, entry, user_id, account.status)
+    return _done(tx, once, user_id, account.status, entry)
 
 
 def expire_holds(tx: Transaction) -> int:
@@ -290,7 +305,32 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         first, sign = _first(tx, entry)
         tokens = Tokens(*(getattr(first, f"{kind}_tokens") or 0 for kind in _KINDS))
         _count(tx, account.id, entry.model_id, first.created_at_ns, -consumed, -sign, tokens)
-    return _done(tx, once, row, user_id, account.status)
+    return _done(tx, once, user_id, account.status, row)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an operation would make of a balance, in 毫: shown before it counts."""
+
+    before: int
+    after: int
+
+
+def preview_recharge(tx: Transaction, user_id: str, amount: int, *, actor: Actor) -> Change:
+    """Raises UnknownAccount, Forbidden."""
+    actor.must_be_admin()
+    before = balance(tx, find(tx, user_id))
+    return Change(before, before + amount)
+
+
+def preview_reversal(tx: Transaction, entry_id: int, *, actor: Actor) -> Change:
+    """Raises NotFound, Forbidden."""
+    actor.must_be_admin()
+    entry = tx.get(Entry, entry_id)
+    if entry is None:
+        raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
+    before = balance(tx, find(tx, _user_id(tx, entry.account_id)))
+    return Change(before, before + undone(entry)[1])
 
 
 def undone(entry: Entry) -> tuple[int, int]:
@@ -329,6 +369,37 @@ def _bounded(cost: int) -> int:
     if cost > MAX_HAO:
         raise Invalid(N_("The call would cost more than any entry can hold. Check the token counts."), field="tokens")
     return cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """What a call used of one model, and what that costs."""
+
+    model_id: int
+    price_id: int | None
+    tokens: Tokens
+    cost: int
+
+
+def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> list[_Priced]:
+    found = [(*pricing.to_charge(tx, name, at), tokens) for name, tokens in used]
+    return [_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens))) for number, rates, tokens in found]
+
+
+def _deduct(
+    tx: Transaction, account: _Locked, balance: int, calls: Iterable[_Priced], actor: Actor, at: int
+) -> list[dict[str, Any]]:
+    """Write what calls cost, an entry each, down from `balance`; the money has been taken."""
+    entries = []
+    for call in calls:
+        balance -= call.cost
+        entry = _write(
+            tx, account.id, "deduct", -call.cost, balance, actor, cost=call.cost,
+            model_id=call.model_id, price_id=call.price_id, created_at_ns=at, **_counts(call.tokens),
+        )  # fmt: skip
+        _count(tx, account.id, call.model_id, at, call.cost, 1, call.tokens)
+        entries.append(entry)
+    return entries
 
 
 _TAKE = text(
@@ -508,13 +579,16 @@ def _user_id(tx: Transaction, account_id: int) -> str:
 
 
 def _done(
-    tx: Transaction, once: Once | None, row: dict[str, Any], user_id: str, status: str, expires_at_ns: int | None = None
+    tx: Transaction, once: Once | None, user_id: str, status: str, first: dict[str, Any], *others: Any
 ) -> Receipt:
-    """The receipt of an entry, remembered under the request's key."""
-    idempotency.remember(tx, once, entry_id=row["id"], answer=None if status == "active" else status)
+    """The receipt of an operation's entries, remembered under the request's key."""
+    rest = [row["id"] for row in others]
+    answer = {"status": status, "other_ids": rest} if rest else None if status == "active" else status
+    idempotency.remember(tx, once, entry_id=first["id"], answer=answer)
+    rows = (first, *others)
     return Receipt(
-        row["id"], user_id, row["type"], row["amount"], row["cost"], row["balance_after"], status,
-        row["created_at_ns"], expires_at_ns,
+        first["id"], user_id, first["type"], sum(row["amount"] for row in rows), sum(row["cost"] for row in rows),
+        rows[-1]["balance_after"], status, first["created_at_ns"], other_ids=tuple(rest),
     )  # fmt: skip
 
 
@@ -523,10 +597,13 @@ def _replayed(tx: Transaction, once: Once | None) -> Receipt | None:
     known = idempotency.earlier(tx, once)
     if known is None:
         return None
-    entry = tx.get(Entry, known.entry_id)
-    assert entry is not None
-    expires = tx.connection().scalar(select(HOLDS.c.expires_at_ns).where(HOLDS.c.precharge_id == entry.id))
+    answer = json.loads(known.answer) if known.answer else "active"
+    rest = answer["other_ids"] if isinstance(answer, dict) else []
+    status = answer["status"] if isinstance(answer, dict) else answer
+    first, *others = (tx.get_one(Entry, number) for number in (known.entry_id, *rest))
+    expires = tx.connection().scalar(select(HOLDS.c.expires_at_ns).where(HOLDS.c.precharge_id == first.id))
     return Receipt(
-        entry.id or 0, _user_id(tx, entry.account_id), entry.type, entry.amount, entry.cost, entry.balance_after,
-        "frozen" if known.answer else "active", entry.created_at_ns, expires, replayed=True,
+        first.id or 0, _user_id(tx, first.account_id), first.type,
+        sum(row.amount for row in (first, *others)), sum(row.cost for row in (first, *others)),
+        (first, *others)[-1].balance_after, status, first.created_at_ns, expires, True, tuple(rest),
     )  # fmt: skip

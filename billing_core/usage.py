@@ -102,6 +102,19 @@ class Usage:
     tokens: Tokens
     rounds: tuple[Round, ...] = ()
 
+    def by_model(self, own: str) -> dict[str, Tokens]:
+        """What each model used, `own` standing for the one that the answer names."""
+        used: dict[str, Tokens] = {}
+        for each in self.rounds:
+            name = own if each.model in (None, self.model) else each.model or own
+            used[name] = used.get(name, Tokens(0, 0)) + each.tokens
+        unplaced = self.tokens.reasoning - sum(tokens.reasoning for tokens in used.values())
+        for name, tokens in used.items():
+            reasoning = min(tokens.reasoning + unplaced, tokens.completion)
+            unplaced -= reasoning - tokens.reasoning
+            used[name] = replace(tokens, reasoning=reasoning)
+        return used or {own: self.tokens}
+
 
 def read(response: object, provider: str | None = None) -> Usage:
     """The usage in what a provider answered: its JSON body, or the text of its event stream (or of its JSON body).

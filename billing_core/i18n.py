@@ -42,6 +42,12 @@ def translate(message: str, language: str = "en", /, **params: object) -> str:
     return text.format(**params) if params else text
 
 
+def ntranslate(singular: str, plural: str, number: int, language: str = "en", /, **params: object) -> str:
+    """The message for a number of things, in `language`, with its `{names}` filled in."""
+    text = translations(language).ngettext(singular, plural, number)
+    return text.format(**params) if params else text
+
+
 def choose_language(*wishes: str | None) -> str:
     """The first language that we have among BCP 47 tags or Accept-Language headers, in the order of the wishes."""
     for wish in wishes:

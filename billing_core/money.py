@@ -4,6 +4,7 @@ A price is kept as an integer of 10⁻⁶ 元 per million tokens ("micro"), so t
 """
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 
 from .errors import Invalid
@@ -67,13 +68,18 @@ def to_yuan(hao: int) -> Decimal:
     return Decimal(hao).scaleb(-4)
 
 
-def format_yuan(hao: int, *, sign: bool = False) -> str:
-    """毫 in 元 for reading: "1,234.50", two to four decimals; with `sign`, "+" where it is above 0."""
+def format_yuan(hao: int, *, sign: bool = False, decimals: int = 2) -> str:
+    """毫 in 元 for reading: "1,234.50", from `decimals` to four decimals; with `sign`, "+" where it is above 0."""
     whole, rest = divmod(abs(hao), HAO_PER_YUAN)
-    decimals = f"{rest:04d}"
-    decimals = decimals[:2] + decimals[2:].rstrip("0")
+    digits = f"{rest:04d}"
+    digits = digits[:decimals] + digits[decimals:].rstrip("0")
     prefix = "-" if hao < 0 else "+" if sign and hao > 0 else ""
-    return f"{prefix}{whole:,}.{decimals}"
+    return f"{prefix}{whole:,}.{digits}"
+
+
+def decimals_needed(amounts: Iterable[int]) -> int:
+    """How many decimals a column of amounts in 毫 needs, to be written alike: two to four."""
+    return max((len(f"{abs(hao) % HAO_PER_YUAN:04d}".rstrip("0")) for hao in amounts if hao % 100), default=2)
 
 
 def parse_price(value: str | int | Decimal, *, field: str = "price") -> int:

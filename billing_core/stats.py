@@ -144,6 +144,22 @@ def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> 
     return _hours(days[0].start_ns, days[-1].end_ns, tz) if granularity == "hour" else days
 
 
+RANGES = {"24h": ("hour", 1), "7d": ("day", 7), "30d": ("day", 30), "12m": ("month", 1)}
+"""What people choose from, besides two dates: periods of what length, and of how many days."""
+
+
+def chosen_periods(
+    now_ns: int, chosen: str, tz: ZoneInfo, dates: tuple[date, date] | None = None
+) -> tuple[list[Period], str]:
+    """The periods of one of RANGES, or of two dates, and their granularity, which suits the length. Raises Invalid."""
+    if dates is None:
+        granularity, days = RANGES[chosen]
+        return last_periods(now_ns, granularity, tz, days), granularity
+    length = (dates[1] - dates[0]).days
+    granularity = "hour" if length < 2 else "day" if length <= 92 else "month"
+    return periods_between(*dates, granularity, tz), granularity
+
+
 def usage(
     tx: Transaction,
     periods: Sequence[Period],

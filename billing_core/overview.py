@@ -1,0 +1,146 @@
+"""What stands at the top of a page: how much is left, what was spent, how long it lasts; for one account or the team.
+
+Everything here comes from sums and from the few entries that people make; nothing reads the history of calls. Amounts
+are 毫.
+"""
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+from . import accounts, ledger, stats
+from .accounts import Actor
+from .database import Transaction
+from .models import ENTRIES, Account
+from .stats import Period
+
+DAYS = 30
+"""How far the lines and the chart go back, today included."""
+PACE_DAYS = 14
+"""The pace is that of the last two weeks, today included."""
+SOON_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One account. Lists have a number a day for the last DAYS days, oldest first, today last."""
+
+    user_id: str
+    name: str
+    role: str
+    status: str
+    balance: int
+    held: int
+    total_consumed: int
+    spent_daily: list[int]
+    days_left: int | None
+    """Whole days at the present pace; None where nothing is spent."""
+
+    @property
+    def spent(self) -> int:
+        """Over the last DAYS days."""
+        return sum(self.spent_daily)
+
+    @property
+    def runs_out_soon(self) -> bool:
+        return self.balance >= 0 and self.days_left is not None and self.days_left < SOON_DAYS
+
+
+def _overview(tx: Transaction, account: Account, spent_daily: list[int]) -> Overview:
+    left = ledger.balance(tx, account)
+    return Overview(
+        user_id=account.user_id,
+        name=account.name,
+        role=account.role,
+        status=account.status,
+        balance=left,
+        held=ledger.held(tx, account),
+        total_consumed=account.total_consumed,
+        spent_daily=spent_daily,
+        days_left=days_left(left, sum(spent_daily[-PACE_DAYS:])),
+    )
+
+
+def days_left(balance: int, spent: int) -> int | None:
+    """How many whole days `balance` lasts where `spent` went in PACE_DAYS; None where nothing was spent."""
+    return max(balance, 0) * PACE_DAYS // spent if spent > 0 else None
+
+
+def last_days(tx: Transaction, tz: ZoneInfo) -> list[Period]:
+    return stats.last_periods(tx.now_ns, "day", tz, DAYS)
+
+
+def one(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Overview:
+    """Raises UnknownAccount, Forbidden."""
+    actor.must_see(user_id)
+    account = accounts.find(tx, user_id)
+    return _overview(tx, account, stats.spent(tx, last_days(tx, tz), actor=actor, user_id=user_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """What was spent this month so far, and last month: in all, and up to the same day and hour."""
+
+    this: int
+    last: int
+    last_so_far: int
+
+
+def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Months:
+    """Raises UnknownAccount, Forbidden."""
+    last, this = stats.last_periods(tx.now_ns, "month", tz)[-2:]
+    so_far = min(last.end_ns, last.start_ns + tx.now_ns - this.start_ns)
+    cut = Period(last.start_ns, so_far // ledger.PERIOD_NS * ledger.PERIOD_NS, last.start)
+    spent = stats.spent(tx, [last, this], actor=actor, user_id=user_id)
+    return Months(spent[1], spent[0], stats.spent(tx, [cut], actor=actor, user_id=user_id)[0])
+
+
+def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
+    """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was
+    spent and by what people put on and took off since."""
+    days = last_days(tx, tz)
+    account_id = accounts.find(tx, shown.user_id).id
+    undoing = ENTRIES.alias("undoing")
+    made = select(ENTRIES.c.amount, ENTRIES.c.created_at_ns, undoing.c.amount, undoing.c.created_at_ns)
+    rows = tx.connection().execute(
+        made.select_from(ENTRIES.outerjoin(undoing, undoing.c.reverses_id == ENTRIES.c.id)).where(
+            ENTRIES.c.account_id == account_id, ENTRIES.c.type == "recharge"
+        )
+    )
+    moved = [pair for amount, at, back, back_at in rows for pair in ((amount, at), (back or 0, back_at or 0))]
+    at_end, balance = [], shown.balance + shown.held
+    for day, spent in zip(reversed(days), reversed(shown.spent_daily), strict=True):
+        at_end.append(balance)
+        balance += spent - sum(amount for amount, at in moved if day.start_ns <= at < day.end_ns)
+    return at_end[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """All accounts that a search finds, by name; the sums are over all there are."""
+
+    rows: list[Overview]
+    balance: int
+    spent: int
+    soon: list[Overview]
+    """Who runs out within SOON_DAYS."""
+    in_debt: list[Overview]
+
+
+def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Team:
+    """Raises Forbidden."""
+    everybody = accounts.listed(tx, actor=actor)
+    found = {account.user_id for account in accounts.listed(tx, actor=actor, search=search)} if search.strip() else None
+    days = last_days(tx, tz)
+    spent: dict[str, list[int]] = {account.user_id: [0] * len(days) for account in everybody}
+    for used in stats.usage(tx, days, actor=actor, user_id=None, by="account"):
+        spent[used.name][used.period] += used.cost
+    rows = [_overview(tx, account, spent[account.user_id]) for account in everybody]
+    return Team(
+        rows=[row for row in rows if found is None or row.user_id in found],
+        balance=sum(row.balance for row in rows),
+        spent=sum(row.spent for row in rows),
+        soon=[row for row in rows if row.runs_out_soon],
+        in_debt=[row for row in rows if row.balance < 0],
+    )

@@ -1,0 +1,4 @@
+from .parts.viewer import Viewer
+
+
+def page(viewer: Viewer) -> None: ...

@@ -1,0 +1,135 @@
+"""Charts: one look for all of them. Numbers become floats here alone, to be drawn; what is written stays exact."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import streamlit as st
+from babel.dates import format_skeleton
+
+from billing_core.stats import Period, Used, totals
+
+from .words import N_, _, count, locale, percent, period_label, yuan
+
+PALETTE = (
+    "#3366aa", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a6fc9", "#b5a800", "#7a4a2b", "#17a2a2",
+    "#7f9fce", "#f2c76b", "#66c5a8", "#e2b3cc", "#a3d5f2", "#e89a66", "#b9a8df", "#d6cd66", "#b08a6e", "#7bcaca",
+)  # fmt: skip
+"""Ten colours that colour-blind people tell apart, then the same ones lighter."""
+GREY = "#9aa3a0"
+LONGEST = 10
+"""So many have a colour of their own on one chart; the rest is “other”."""
+HEIGHT = 320
+MEASURES = {"cost": N_("Cost"), "calls": N_("Calls"), "tokens": N_("Tokens")}
+
+
+def _amount(measure: str, number: int) -> str:
+    return f"{yuan(number)} 元" if measure == "cost" else count(number)
+
+
+def stacked(
+    periods: Sequence[Period], used: Sequence[Used], *, granularity: str, measure: str, numbers: dict[str, int],
+    now_ns: int, key: str, names: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    """What was used, bars period by period. `numbers` gives each name its colour, `names` what it is called."""
+    by_name = {one.name: getattr(one, measure) for one in totals(used)}
+    dearest = sorted(by_name, key=lambda name: (-by_name[name], name))[:LONGEST]
+    other = _("other")
+    called = {name: (names or {}).get(name, name) for name in dearest}
+    calls: Counter[tuple[int, str]] = Counter()
+    amounts: Counter[tuple[int, str]] = Counter()
+    whole: Counter[int] = Counter()
+    for one in used:
+        place = one.period, called.get(one.name, other)
+        amounts[place] += getattr(one, measure)
+        calls[place] += one.calls
+        whole[one.period] += getattr(one, measure)
+    series = [*called.values(), *([other] if len(by_name) > len(dearest) else [])]
+    colours = [PALETTE[(numbers.get(name, 1) - 1) % len(PALETTE)] for name in dearest] + [GREY]
+    data = [
+        {
+            "start": period.start.replace(tzinfo=None).isoformat(),
+            "place": place,
+            "label": period_label(period, granularity),
+            "name": name,
+            "amount": amounts[place, name] / (10_000 if measure == "cost" else 1),
+            "shown": _amount(measure, amounts[place, name]),
+            "calls": count(calls[place, name]),
+            "share": percent(amounts[place, name], whole[place]),
+            "over": period.end_ns <= now_ns,
+            "rank": series.index(name),
+        }
+        for place, period in enumerate(periods)
+        for name in series
+        if amounts[place, name]
+    ]
+    st.altair_chart(
+        _stacked(periods, data, series, colours, granularity, measure),
+        key=key,
+        alt=_("Bars of what was used, period by period; the table below has the figures."),
+    )
+
+
+def _stacked(
+    periods: Sequence[Period], data: list[dict[str, Any]], series: list[str], colours: list[str], granularity: str,
+    measure: str,
+) -> alt.LayerChart:  # fmt: skip
+    labels = [_axis_label(period, granularity) for period in periods]
+    chosen = alt.selection_point(fields=["name"], bind="legend")
+    domain = list(range(len(periods)))
+    every = max(1, -(-len(periods) // 12))
+    axis = alt.Axis(
+        title=None, labelAngle=0, values=domain[::-1][::every], ticks=False, domain=False, labelOverlap=True,
+        labelExpr=f"{labels!r}[datum.value]", grid=False,
+    )  # fmt: skip
+    return (
+        alt.Chart(alt.Data(values=data))
+        .mark_bar(cornerRadius=1)
+        .transform_filter(chosen)
+        .encode(
+            x=alt.X("place:O", scale=alt.Scale(domain=domain, paddingInner=0.25), axis=axis),
+            y=alt.Y(
+                "amount:Q",
+                stack="zero",
+                axis=alt.Axis(
+                    title="元" if measure == "cost" else None,
+                    tickCount=5,
+                    titleAngle=0,
+                    titleAlign="left",
+                    titleY=-8,
+                    titleX=0,
+                    domain=False,
+                    ticks=False,
+                    format="~s" if measure != "cost" else "",
+                ),
+            ),
+            color=alt.Color(
+                "name:N",
+                scale=alt.Scale(domain=series, range=colours),
+                legend=alt.Legend(title=None, orient="bottom", columns=4, labelLimit=220, symbolType="square")
+                if len(series) > 1
+                else None,
+            ),
+            order=alt.Order("rank:Q"),
+            opacity=alt.condition("datum.over", alt.value(1), alt.value(0.55)),
+            tooltip=[
+                alt.Tooltip("label:N", title=_("Period")),
+                alt.Tooltip("name:N", title=_("Name")),
+                alt.Tooltip("shown:N", title=_(MEASURES[measure])),
+                alt.Tooltip("calls:N", title=_("Calls")),
+                alt.Tooltip("share:N", title=_("Share")),
+            ],
+        )
+        .add_params(chosen)
+        .properties(height=HEIGHT)
+        .configure_view(stroke=None)
+        .configure_axis(gridOpacity=0.5)
+    )
+
+
+_AXIS = {"hour": "Hm", "day": "MMMd", "month": "yMMM"}
+
+
+def _axis_label(period: Period, granularity: str) -> str:
+    return str(format_skeleton(_AXIS[granularity], period.start, locale=locale()))

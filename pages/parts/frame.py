@@ -1,0 +1,103 @@
+"""Around every page: who is there, which pages they may see, and what is shown when something goes wrong."""
+
+import logging
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from api import sessions
+from billing_core import signin
+from billing_core.database import Database, open_database
+from billing_core.errors import BillingError, DatabaseUnavailable
+
+from .. import accounts, balance, logs, my_account, prices, recharge, sign_in, stats
+from . import told
+from . import viewer as viewers
+from .viewer import Viewer
+from .words import N_, _, sentence
+
+ICON = Path(__file__).with_name("icon.png")
+ROOMS = {
+    "": [
+        ("balance", N_("Balance"), ":material/account_balance_wallet:", balance.page),
+        ("logs", N_("Logs"), ":material/receipt_long:", logs.page),
+        ("stats", N_("Stats"), ":material/bar_chart:", stats.page),
+        ("prices", N_("Prices"), ":material/sell:", prices.page),
+        ("my-account", N_("My account"), ":material/person:", my_account.page),
+    ],
+    N_("Team"): [
+        ("accounts", N_("Accounts"), ":material/group:", accounts.page),
+        ("recharge", N_("Recharge"), ":material/add_card:", recharge.page),
+    ],
+}
+"""The navigation's sections, each page with its address, title, icon and function. The second is for admins."""
+
+
+def show() -> None:
+    """What a session's script runs."""
+    st.set_page_config(page_title="Billing", page_icon=str(ICON), layout="wide")
+    try:
+        _show()
+    except BillingError as error:
+        viewers.choose(None)
+        st.error(sentence(error), icon=":material/error:")
+
+
+def _show() -> None:
+    db = open_database()
+    actor = viewers.who(db)
+    tz = viewers.choose(actor)
+    if actor is None:
+        # Every address leads to the form, and from there on to where the visitor wanted to go.
+        doors = [
+            st.Page(partial(sign_in.page, db), title=_("Sign in"), url_path=path, default=path == "balance")
+            for rooms in ROOMS.values()
+            for path, *_rest in rooms
+        ]
+        st.navigation(doors, position="hidden").run()
+        return
+    viewer = Viewer(db, actor, tz)
+    sections = {
+        _(section) if section else "": [_page(viewer, room) for room in rooms]
+        for section, rooms in ROOMS.items()
+        if not section or viewer.is_admin
+    }
+    chosen = st.navigation(sections)
+    with st.sidebar:
+        _foot(db, viewer)
+    told.now()
+    chosen.run()
+
+
+def _page(viewer: Viewer, room: tuple) -> st.Page:
+    path, title, icon, function = room
+    page = st.Page(partial(function, viewer), title=_(title), icon=icon, url_path=path, default=path == "balance")
+    viewer.pages[path] = page
+    return page
+
+
+def _foot(db: Database, viewer: Viewer) -> None:
+    st.caption(_("Signed in as {name}", name=viewer.actor.name))
+    if st.button(_("Sign out"), icon=":material/logout:", type="tertiary"):
+        db.write(signin.sign_out, viewers.session_secret())
+        go(sessions.END)
+
+
+def go(url: str) -> None:
+    """Send the browser to a path of this app, outside of Streamlit's pages."""
+    st.html(f"<script>window.location.assign({url!r})</script>", unsafe_allow_javascript=True)
+    st.stop()
+
+
+def unexpected(error: Exception) -> bool:
+    """What a viewer reads where a page fails; the rest is for the log."""
+    viewers.choose(None)
+    if isinstance(error, BillingError):
+        st.error(sentence(error), icon=":material/error:")
+        if isinstance(error, DatabaseUnavailable):
+            logging.getLogger("billing").error("%s", error)
+        return True
+    logging.getLogger("billing").exception("a page failed", exc_info=error)
+    st.error(_("Something went wrong here. It has been noted; reload the page, or try again later."))
+    return True

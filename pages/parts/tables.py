@@ -1,0 +1,84 @@
+"""Tables of figures: exact, right-aligned, red where something is owed; and a table's CSV."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+import pandas as pd
+import streamlit as st
+
+import api
+from billing_core.money import decimals_needed, price_yuan, to_yuan
+
+from .words import _, count, price, yuan
+
+Kind = Literal["text", "money", "signed", "price", "count", "line"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading, what stands below it for a row, and how: amounts in 毫 are shown in 元, prices in 元 per million
+    tokens, a line is drawn from a list of numbers."""
+
+    heading: str
+    get: Callable[[Any], Any]
+    kind: Kind = "text"
+    width: Literal["small", "medium", "large"] | int | None = None
+    pinned: bool = False
+
+
+def _shown(kind: Kind, values: Sequence[Any]) -> Callable[[Any], str]:
+    """How a column's figures are written: amounts with as many decimals as the longest of them needs."""
+    if kind in ("money", "signed"):
+        decimals = decimals_needed(value for value in values if value is not None)
+        return partial(yuan, sign=kind == "signed", decimals=decimals)
+    return price if kind == "price" else count
+
+
+_EXACT: dict[str, Callable[[int], Decimal]] = {"money": to_yuan, "signed": to_yuan, "price": price_yuan}
+"""What the browser sorts and copies: decimals in 元."""
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[Any], *, alt: str, key: str | None = None, select: bool = False
+) -> int | None:
+    """Draw the rows; with `select`, the place of the one that was clicked."""
+    red = f"color: {'#ff8a80' if st.context.theme.type == 'dark' else '#b3261e'}"
+    data: dict[str, list[Any]] = {}
+    config: dict[str, Any] = {}
+    styled = []
+    for column in columns:
+        values = [column.get(row) for row in rows]
+        exact = _EXACT.get(column.kind)
+        data[column.heading] = [None if value is None else exact(value) for value in values] if exact else values
+        if column.kind == "line":
+            config[column.heading] = st.column_config.LineChartColumn(width=column.width or "small", y_min=0)
+        elif column.kind == "text":
+            config[column.heading] = st.column_config.TextColumn(width=column.width, pinned=column.pinned)
+        else:
+            config[column.heading] = st.column_config.NumberColumn(width=column.width, pinned=column.pinned)
+            styled.append((column, values, dict(zip(data[column.heading], values, strict=True))))
+    frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in data.items()})
+    style = frame.style
+    for column, values, raw in styled:
+        shown = _shown(column.kind, values)
+        style = style.format(lambda value, raw=raw, shown=shown: shown(raw.get(value)), subset=[column.heading])
+        if column.kind == "money":
+            style = style.map(lambda value: red if value is not None and value < 0 else "", subset=[column.heading])
+    chosen = st.dataframe(
+        style, hide_index=True, column_config=config, alt=alt, key=key,
+        **({"on_select": "rerun", "selection_mode": "single-cell"} if select else {}),
+    )  # fmt: skip
+    picked = chosen.selection.cells if select else []
+    return picked[0][0] if picked and picked[0][0] < len(rows) else None
+
+
+def csv_link(what: str, **filters: Any) -> None:
+    """A button that downloads all that the filters show."""
+    given = {name: value for name, value in filters.items() if value not in (None, "", ())}
+    st.link_button(
+        _("Download CSV"), f"{api.PREFIX}/export/{what}.csv?{urlencode(given, doseq=True)}", icon=":material/download:"
+    )

@@ -9,17 +9,28 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
 from . import exports, people, prices, reading, spending, upkeep
+from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
 ACCOUNTS, MONEY, PRICES, CARE = "Accounts and keys", "Money", "Prices and settings", "The database"
 
 
-class Root(TyperGroup):
+class Root(Group):
+    def main(self, **more: Any) -> Any:  # type: ignore[override]
+        spoken.set(None)
+        try:
+            code = super().main(**more | {"standalone_mode": False})
+        except TyperException as error:
+            refuse(error)
+        except typer.Abort:
+            code = 1
+        sys.exit(code if isinstance(code, int) else 0)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             result = super().invoke(ctx)
@@ -35,15 +46,20 @@ class Root(TyperGroup):
         raise typer.Exit(1)
 
 
-app = typer.Typer(
+app = Shell(
     name="billing_core",
     cls=Root,
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _speak(lang: Language | None) -> None:
+    """As soon as it is read: what comes after it may be --help, or wrong."""
+    if lang:
+        spoken.set(lang.value)
 
 
 @app.callback(
@@ -54,7 +70,11 @@ def root(
     lang: Annotated[
         Language | None,
         typer.Option(
-            "--lang", help="The language of tables and error sentences; else that of LANG.", show_default=False
+            "--lang",
+            help="The language of help, tables and sentences; else that of LANG.",
+            show_default=False,
+            is_eager=True,
+            callback=_speak,
         ),
     ] = None,
 ) -> None:
@@ -79,7 +99,6 @@ def root(
 
       BILLING_DATABASE_URL=sqlite:///demo.db python -m billing_core demo
     """
-    spoken.set(lang.value if lang else None)
 
 
 app.add_typer(people.account, rich_help_panel=ACCOUNTS)

@@ -11,10 +11,11 @@ import typer
 from ..errors import Invalid
 from ..i18n import N_
 from . import reading
+from .help import Shell
 from .output import SinceOption, UntilOption, ZoneOption, db, hint, zone
 from .reading import By, ByOption, DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
 
-export = typer.Typer(name="export", help="CSV for spreadsheets: all that the filters show.", no_args_is_help=True)
+export = Shell(name="export", help="CSV for spreadsheets: all that the filters show.")
 
 AccountOption = Annotated[
     str | None, typer.Option("--account", metavar="USER_ID", help="Only this account.", show_default=False)

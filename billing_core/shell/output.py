@@ -73,7 +73,7 @@ ZoneOption = Annotated[
 UserId = Annotated[str, typer.Argument(metavar="USER_ID", help="The account's id.", show_default=False)]
 SomeUserId = Annotated[
     str | None,
-    typer.Argument(metavar="[USER_ID]", help="The account's id; all accounts without it.", show_default=False),
+    typer.Argument(metavar="USER_ID", help="The account's id; all accounts without it.", show_default=False),
 ]
 SinceOption = Annotated[
     str | None,

@@ -8,6 +8,7 @@ import typer
 from ..errors import Invalid
 from ..i18n import N_
 from ..money import format_yuan
+from .help import Shell
 from .output import (
     Column,
     JsonOption,
@@ -26,8 +27,8 @@ from .output import (
     zone,
 )  # fmt: skip
 
-account = typer.Typer(name="account", help="Who there is: add, list, change, freeze.", no_args_is_help=True)
-key = typer.Typer(name="key", help="Keys, with which programs sign in.", no_args_is_help=True)
+account = Shell(name="account", help="Who there is: add, list, change, freeze.")
+key = Shell(name="key", help="Keys, with which programs sign in.")
 
 PasswordFile = Annotated[
     str | None,
@@ -167,7 +168,7 @@ def set_(
 ) -> None:
     """Change an account's name, email, role or status."""
     if name is email is role is status is None:
-        raise typer.BadParameter("Say what to change: --name, --email, --role or --status.")
+        raise typer.BadParameter(N_("Say what to change: --name, --email, --role or --status."))
     _change(user_id, name=name, email=email, role=role, status=status)
     say(N_("Changed {user_id}."), user_id=user_id)
 

@@ -7,11 +7,12 @@ import typer
 
 from ..i18n import N_
 from ..money import format_price, parse_price
+from .help import Shell
 from .output import Column, JsonOption, ZoneOption, db, hint, iso, moment, print_json, record, say, shown, table, zone
 from .spending import MINUS, WithAmounts
 
-price = typer.Typer(name="price", help="What a model costs, in 元 per million tokens.", no_args_is_help=True)
-setting = typer.Typer(name="setting", help="What is set for everybody.", no_args_is_help=True)
+price = Shell(name="price", help="What a model costs, in 元 per million tokens.")
+setting = Shell(name="setting", help="What is set for everybody.")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Like openai/gpt-4o.", show_default=False)]
 PARTS = ("input", "output", "cache_read", "cache_write")

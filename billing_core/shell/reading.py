@@ -55,7 +55,13 @@ class By(StrEnum):
 
 TypesOption = Annotated[
     list[EntryType] | None,
-    typer.Option("--type", help="Only this type; more than once for several.", show_default=False),
+    typer.Option(
+        "--type",
+        metavar="TYPE",
+        show_default=False,
+        help="Only this type; more than once for several: deduct (a charge), precharge (held before a call), settle "
+        "(its real cost), refund, expire (a hold given back by itself), recharge, reversal.",
+    ),
 ]
 ModelOption = Annotated[str, typer.Option(help="Only this model.", show_default=False)]
 SearchOption = Annotated[str, typer.Option(help="Text in the remark.", show_default=False)]

@@ -4,17 +4,17 @@ import re
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from ..i18n import N_
 from ..money import format_yuan, parse_yuan
+from .help import Command
 from .output import JsonOption, UserId, db, hao, print_json, read_text, record, say
 
 _NEGATIVE = re.compile(r"-[0-9.]")
 MINUS = "−"
 
 
-class WithAmounts(TyperCommand):
+class WithAmounts(Command):
     """A command whose arguments may be below 0: `-20` is an amount and not an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -109,9 +109,9 @@ def charge(
 
     counts = [prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens, reasoning_tokens]
     if response is None and (prompt_tokens is None or completion_tokens is None):
-        raise typer.BadParameter("Give --prompt-tokens and --completion-tokens, or --response.")
+        raise typer.BadParameter(N_("Give --prompt-tokens and --completion-tokens, or --response."))
     if response is not None and any(count is not None for count in counts):
-        raise typer.BadParameter("Give the tokens or --response, not both.")
+        raise typer.BadParameter(N_("Give the tokens or --response, not both."))
     if response is not None:
         found = usage.read(read_text(response))
         rounds = found.rounds or (usage.Round(found.model, found.tokens),)

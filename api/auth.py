@@ -100,6 +100,7 @@ def viewer(user_id: UserId, actor: Reader) -> Actor:
     return actor
 
 
+Admin = Annotated[Actor, Depends(admin)]
 AdminReader = Annotated[Actor, Depends(reading_admin)]
 Viewer = Annotated[Actor, Depends(viewer)]
 Charger = Annotated[Actor, Depends(charger)]

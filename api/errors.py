@@ -70,8 +70,8 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
     fields: dict[str, Invalid] = {}
     for error in found:
         message = SENTENCES.get(error["type"].split("_")[0], OTHERWISE)
-        name = next((str(part) for part in error["loc"] if part not in ("body", "query", "path", "header")), "")
-        fields.setdefault(name, Invalid(message, field=name or None, name=name, **error.get("ctx", {})))
+        name = next((str(part) for part in error["loc"] if part not in ("query", "path", "header")), "body")
+        fields.setdefault(name, Invalid(message, field=name, name=name, **error.get("ctx", {})))
     return InvalidFields(list(fields.values()))
 
 

@@ -1,7 +1,7 @@
 """What requests and answers hold. 毫 (hao) are integers, 10 000 of them 1 元 (yuan); 元 are exact decimals."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, StrictStr, WithJsonSchema
 from pydantic_core.core_schema import ValidationInfo
@@ -15,6 +15,12 @@ NS = "ns since 1970-01-01 (UTC)"
 Yuan = Annotated[Decimal, WithJsonSchema({"type": "number"})]
 """元, as a JSON number that is exact."""
 Status = Literal["active", "frozen"]
+EntryType = Literal["deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal"]
+
+
+def _one_of(*values: str) -> dict[str, Any]:
+    """Of text in an answer: the document names the values; that it is one of them, billing_core has seen to."""
+    return {"enum": list(values)}
 
 
 def _micro(value: object, info: ValidationInfo) -> int | None:
@@ -217,20 +223,23 @@ REQUESTS: tuple[type[BaseModel], ...] = (
 class Balance(BaseModel):
     balance: int = Field(description="毫 that may still be spent; below 0 is owed.")
     total_consumed: int = Field(description="毫 spent on calls in all, less what was reversed.")
-    billing_status: Status = Field(description="active, or frozen: nothing new can be charged.")
+    billing_status: str = Field(
+        json_schema_extra=_one_of("active", "frozen"), description="active, or frozen: nothing new can be charged."
+    )
     held: int = Field(description="毫 that open precharges hold: off the balance, not yet consumed.")
 
 
 class Recharged(BaseModel):
     id: str = Field(description="The entry's id.")
     balance: int = Field(description="毫 after it.")
-    status: Status = Field(description="The account's status.")
+    status: str = Field(json_schema_extra=_one_of("active", "frozen"), description="The account's status.")
 
 
 class LogRow(BaseModel):
     id: str = Field(description="The entry's id.")
-    type: Literal["deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal"] = Field(
-        description="What happened. Only deduct and settle are consumption."
+    type: str = Field(
+        json_schema_extra=_one_of(*get_args(EntryType)),
+        description="What happened. Only deduct and settle are consumption.",
     )
     model_id: str | None = Field(description="The model's name; null where there is none.")
     amount: int = Field(description="毫 that the entry adds to the balance; below 0 it takes.")
@@ -285,9 +294,12 @@ class PriceOut(BaseModel):
     output_price: Yuan = Field(description="元 per million output tokens, exact.")
     cache_read_price: Yuan = Field(description="元 per million input tokens read from a cache, exact.")
     cache_write_price: Yuan = Field(description="元 per million input tokens written to a cache, exact.")
-    source: Literal["database", "default"] = Field(description="database: set by an admin. default: built in.")
-    source_detail: Literal["database", "catalogue", "default"] = Field(
-        description="Of a built-in price: catalogue is this model's own, default the one for models that have none."
+    source: str = Field(
+        json_schema_extra=_one_of("database", "default"), description="database: set by an admin. default: built in."
+    )
+    source_detail: str = Field(
+        json_schema_extra=_one_of("database", "catalogue", "default"),
+        description="Of a built-in price: catalogue is this model's own, default the one for models that have none.",
     )
     valid_from: str | None = Field(description="From when on it counts: ISO 8601, UTC; null for a built-in price.")
 
@@ -296,7 +308,7 @@ class Charged(BaseModel):
     id: str = Field(description="The entry's id.")
     cost: int = Field(description="毫 that the call cost.")
     balance: int = Field(description="毫 after it.")
-    status: Status = Field(description="The account's status.")
+    status: str = Field(json_schema_extra=_one_of("active", "frozen"), description="The account's status.")
     ids: list[str] = Field(description="Every entry's id: several where rounds of the call ran on different models.")
 
 
@@ -306,7 +318,7 @@ class ItemCharged(Charged):
 
 class ItemRefused(BaseModel):
     request_id: str | None = Field(description="The item's own request_id; null where it has none.")
-    error: Literal[True] = Field(True, description="Always true: nothing was charged.")
+    error: Literal[True] = Field(default=True, description="Always true: nothing was charged.")
     detail: str = Field(description="What is wrong and what to do, in one sentence.")
     status_code: int = Field(description="The status that POST /charge would have answered.")
 
@@ -315,7 +327,7 @@ class Precharged(BaseModel):
     precharge_id: str = Field(description="The precharge's id, to settle or refund it by.")
     cost: int = Field(description="毫 that are held.")
     balance: int = Field(description="毫 after it.")
-    status: Status = Field(description="The account's status.")
+    status: str = Field(json_schema_extra=_one_of("active", "frozen"), description="The account's status.")
     expires_at: int = Field(description=f"When the hold is given back by itself, in {NS}.")
 
 
@@ -327,15 +339,18 @@ class Refunded(BaseModel):
     id: str = Field(description="The entry's id.")
     refunded: int = Field(description="毫 that came back.")
     balance: int = Field(description="毫 after it.")
-    status: Status = Field(description="The account's status.")
+    status: str = Field(json_schema_extra=_one_of("active", "frozen"), description="The account's status.")
 
 
 class AccountOut(BaseModel):
     user_id: str = Field(description="The account's id.")
     name: str = Field(description="The name that is shown.")
     email: str = Field(description="An email address, or empty.")
-    role: Literal["member", "admin"] = Field(description="member or admin.")
-    status: Status = Field(description="active, or frozen: nothing new can be charged to it.")
+    role: str = Field(json_schema_extra=_one_of("member", "admin"), description="member or admin.")
+    status: str = Field(
+        json_schema_extra=_one_of("active", "frozen"),
+        description="active, or frozen: nothing new can be charged to it.",
+    )
     balance: int = Field(description="毫 that may still be spent; below 0 is owed.")
     total_consumed: int = Field(description="毫 spent on calls in all, less what was reversed.")
     created_at: int = Field(description=f"Since when it exists, in {NS}.")

@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from operator import attrgetter
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from .accounts import Actor, listed
+from .database import Transaction
+from .ledger import balance
 from .logs import Row
 from .models import Account
 from .money import price_yuan, to_yuan
 from .pricing import SetPrice
-from .stats import SUMS, Period, Used, from_ns
+from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
 
 BLOCK = 64 * 1024
 
@@ -128,6 +132,16 @@ def prices(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
         "valid_from": lambda row: iso(row.valid_from_ns, tz),
     }
     return _csv(columns, rows)
+
+
+def accounts_and_spending(
+    tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = ""
+) -> list[tuple[Account, int, int]]:
+    """The rows of `accounts`. Raises Forbidden."""
+    month = last_periods(tx.now_ns, "day", tz, 30)
+    spent = {one.name: one.cost for one in totals(usage(tx, month, actor=actor, user_id=None, by="account"))}
+    found = listed(tx, actor=actor, search=search)
+    return [(account, balance(tx, account), spent.get(account.user_id, 0)) for account in found]
 
 
 def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[bytes]:

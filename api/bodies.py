@@ -1,0 +1,81 @@
+"""Bodies, read by hand: FastAPI's own reading would turn exact decimals into floats, and has no limit."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from billing_core.errors import BillingError, Invalid
+from billing_core.i18n import N_
+
+from . import exact_json
+from .errors import TooLarge, invalid_fields
+
+MB = 1024 * 1024
+MAX_BYTES = 16 * MB
+MAX_BATCH_BYTES = 64 * MB
+NDJSON = "application/x-ndjson"
+NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines")
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def _read(request: Request, most: int) -> bytes:
+    """The body. Raises TooLarge as soon as that is known, without reading on."""
+    too_large = TooLarge(N_("The body is too large: at most {most} MB. Send less at once."), most=most // MB)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise too_large
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > most:
+            raise too_large
+        body += part
+    return bytes(body)
+
+
+async def _one(request: Request) -> bytes:
+    return await _read(request, MAX_BYTES)
+
+
+async def _batch(request: Request) -> bytes:
+    return await _read(request, MAX_BATCH_BYTES)
+
+
+Body = Annotated[bytes, Depends(_one)]
+Batch = Annotated[bytes, Depends(_batch)]
+
+
+def parse(model: type[M], content: Any) -> M:
+    """What a body's JSON says, as a request. Raises InvalidFields."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise invalid_fields(error.errors()) from None
+
+
+def is_ndjson(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() in NDJSON_TYPES
+
+
+def lines(body: bytes) -> Iterator[Any]:
+    """Each line's JSON, or the error for a line that is none; empty lines are left out."""
+    for line in body.split(b"\n"):
+        if line.strip():
+            try:
+                yield exact_json.loads(line)
+            except BillingError as error:
+                yield error
+
+
+def items(body: bytes) -> list[Any]:
+    """A JSON list's items. Raises Malformed, Invalid."""
+    content = exact_json.loads(body)
+    if not isinstance(content, list):
+        raise Invalid(
+            N_("The body must be a JSON list of charges, or one charge a line with Content-Type: {ndjson}."),
+            field="body",
+            ndjson=NDJSON,
+        )
+    return content

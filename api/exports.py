@@ -1,0 +1,155 @@
+"""The files behind the pages' download buttons: CSV in blocks, so that no file is ever whole in memory."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from itertools import chain
+from typing import Annotated, Literal
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import StreamingResponse
+
+from billing_core import export, logs, pricing, stats
+from billing_core.accounts import Actor
+from billing_core.database import Transaction
+from billing_core.errors import Invalid
+from billing_core.i18n import N_
+
+from .auth import AdminReader, Db, Reader
+from .errors import Route
+from .openapi import READING, READING_ONE, Responses
+from .queries import EARLIEST, LATEST, Days, End, Granularity, Model, Search, Start, Timezone
+from .schemas import EntryType
+
+router = APIRouter(prefix="/export", route_class=Route)
+
+CSV = "text/csv; charset=utf-8"
+
+
+def _answers(refused: Responses) -> Responses:
+    return {200: {"description": "The file.", "content": {CSV: {"schema": {"type": "string"}}}}, **refused}
+
+
+def _file(blocks: Iterator[bytes], *name: str | date | None) -> Response:
+    """The file as a download, called by the parts of `name`. Its first block is read at once: whatever is wrong is said
+    before the answer begins."""
+    first = next(blocks)
+    file = "-".join(str(part) for part in name if part) + ".csv"
+    plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", file)
+    disposition = f'attachment; filename="{plain}"'
+    if plain != file:
+        disposition += f"; filename*=UTF-8''{quote(file, safe='')}"  # RFC 6266
+    headers = {"Content-Disposition": disposition, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return StreamingResponse(chain([first], blocks), headers=headers, media_type=CSV)
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """The account that a file is about; None: all of them."""
+
+    actor: Actor
+    user_id: str | None
+
+    @property
+    def name(self) -> str:
+        return "all" if self.user_id is None else self.user_id
+
+
+def _whose(
+    actor: Reader,
+    user_id: Annotated[str, Query(description="An account's id. Without it: the asking account's own.")] = "",
+    all: Annotated[bool, Query(description="true: every account, unless user_id names one. For admins.")] = False,
+) -> Whose:
+    wanted = user_id or (None if all else actor.user_id)
+    actor.must_see(wanted)
+    return Whose(actor, wanted)
+
+
+WhoseFile = Annotated[Whose, Depends(_whose)]
+
+
+def _zone(actor: Actor, timezone: str) -> ZoneInfo:
+    return stats.zone(timezone or actor.timezone)
+
+
+def _dates(start_ns: int | None, end_ns: int | None, tz: ZoneInfo) -> str:
+    """The first and the last day, as a file's name has them."""
+    first = None if start_ns is None else stats.from_ns(start_ns, tz).date()
+    last = None if end_ns is None else stats.from_ns(end_ns - 1, tz).date()
+    return "_".join(str(day) for day in (first, last) if day)
+
+
+Types = Annotated[list[EntryType], Query(description="Only entries of this type; may be given several times.")]
+
+
+@router.get("/logs.csv", responses=_answers(READING_ONE), response_class=Response)
+def export_logs(
+    whose: WhoseFile, db: Db, start: Start = None, end: End = None, model: Model = "", type: Types = [],  # noqa: B006
+    search: Search = "", timezone: Timezone = "",
+) -> Response:  # fmt: skip
+    """Entries, newest first."""
+    tz = _zone(whose.actor, timezone)
+    wanted = logs.Filters(whose.user_id, start, end, model, tuple(type), search)
+    rows = logs.every(db, wanted, actor=whose.actor)
+    return _file(export.logs(rows, tz), "logs", whose.name, _dates(start, end, tz))
+
+
+@router.get("/recharges.csv", responses=_answers(READING_ONE), response_class=Response)
+def export_recharges(
+    whose: WhoseFile, db: Db, start: Start = None, end: End = None, search: Search = "", timezone: Timezone = ""
+) -> Response:
+    """Recharges, newest first."""
+    tz = _zone(whose.actor, timezone)
+    wanted = logs.recharges(logs.Filters(whose.user_id, start, end, search=search))
+    rows = logs.every(db, wanted, actor=whose.actor)
+    return _file(export.recharges(rows, tz), "recharges", whose.name, _dates(start, end, tz))
+
+
+Day = Annotated[date | None, Query(ge=EARLIEST, le=LATEST)]
+
+
+@router.get("/stats.csv", responses=_answers(READING_ONE), response_class=Response)
+def export_stats(
+    whose: WhoseFile,
+    db: Db,
+    granularity: Granularity = "day",
+    days: Days = 7,
+    first: Annotated[Day, Query(description="The first day, with `last` instead of `days`.")] = None,
+    last: Annotated[Day, Query(description="The last day.")] = None,
+    by: Annotated[Literal["model", "account"], Query(description="A row a period and what.")] = "model",
+    timezone: Timezone = "",
+) -> Response:
+    """What was used: a row a period and model, or account."""
+    if (first is None) != (last is None):
+        raise Invalid(N_("Give both days, first and last, or neither."), field="last" if last is None else "first")
+    tz = _zone(whose.actor, timezone)
+
+    def read(tx: Transaction) -> tuple[list[stats.Period], list[stats.Used]]:
+        if first and last:
+            periods = stats.periods_between(first, last, granularity, tz)
+        else:
+            periods = stats.last_periods(tx.now_ns, granularity, tz, days)
+        return periods, stats.usage(tx, periods, actor=whose.actor, user_id=whose.user_id, by=by)
+
+    periods, used = db.read(read)
+    dates = _dates(periods[0].start_ns, periods[-1].end_ns, tz)
+    return _file(export.stats(used, periods, by), "stats", whose.name, f"by-{by}", dates)
+
+
+@router.get("/prices.csv", responses=_answers(READING), response_class=Response)
+def export_prices(actor: Reader, db: Db, search: Search = "", timezone: Timezone = "") -> Response:
+    """The prices that are set, by the model's name; with `search`, of models whose name holds it."""
+    tz = _zone(actor, timezone)
+    found = [price for price in db.read(pricing.listed) if search.casefold() in price.model.casefold()]
+    return _file(export.prices(found, tz), "prices", stats.from_ns(db.clock(), tz).date())
+
+
+@router.get("/accounts.csv", responses=_answers(READING), response_class=Response)
+def export_accounts(actor: AdminReader, db: Db, search: Search = "", timezone: Timezone = "") -> Response:
+    """Accounts by name, with what they spent in the last 30 days; with `search`, those that hold it."""
+    tz = _zone(actor, timezone)
+    rows = db.read(export.accounts_and_spending, actor=actor, tz=tz, search=search)
+    return _file(export.accounts(rows, tz), "accounts", stats.from_ns(db.clock(), tz).date())

@@ -1,0 +1,80 @@
+"""What stands in an address behind the `?`."""
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from billing_core import logs, stats
+from billing_core.errors import Invalid
+from billing_core.i18n import N_
+from billing_core.text import one_line
+
+EARLIEST, LATEST = date(1970, 1, 2), date(2200, 1, 1)
+"""Moments outside of these don't fit into a column of nanoseconds."""
+
+
+def _digits(value: Any) -> Any:
+    """Only digits make a count: pydantic alone would take “1.0” and “1_000” too."""
+    if isinstance(value, str) and not re.fullmatch("-?[0-9]{1,18}", value):
+        raise PydanticCustomError("int_parsing", "not a whole number")
+    return value
+
+
+def moment(text: str, field: str) -> int:
+    """A moment in ISO 8601 with its offset, in ns since 1970 (UTC). Raises Invalid."""
+    if "T" in text:
+        text = re.sub(r" (\d\d:?\d\d)$", r"+\1", text)  # a + that nobody encoded arrives as a space
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None or not EARLIEST <= found.date() <= LATEST:
+        raise Invalid(
+            N_("{name} must be a moment in ISO 8601 with its offset from UTC, like 2026-11-24T08:00:00+08:00."),
+            field=field,
+            name=field,
+        )
+    return stats.to_ns(found)
+
+
+def _line(field: str) -> AfterValidator:
+    return AfterValidator(lambda text: one_line(text, 200, field=field))
+
+
+def _moment(field: str) -> tuple[Any, Any]:
+    return (
+        BeforeValidator(lambda text: moment(text, field) if text else None),
+        WithJsonSchema({"type": "string", "format": "date-time"}),
+    )
+
+
+Count = Annotated[int, BeforeValidator(_digits)]
+Limit = Annotated[Count, Query(description=f"How many rows at most: 1 to {logs.MAX_LIMIT}.")]
+Offset = Annotated[Count, Query(description="How many of the newest rows to leave out.")]
+Timezone = Annotated[
+    str,
+    Query(
+        description="An IANA time zone, such as Asia/Shanghai. Without it: the one that the asking account has set, else UTC."
+    ),
+]
+Search = Annotated[str, _line("search"), Query(description="Text that a row must hold.")]
+Model = Annotated[str, _line("model"), Query(description="A model's name: only its entries.")]
+Start = Annotated[
+    int | None,
+    *_moment("start"),
+    Query(description="From when on: ISO 8601 with its offset. Without it: from the first row on."),
+]
+End = Annotated[
+    int | None,
+    *_moment("end"),
+    Query(description="Up to, not including: ISO 8601 with its offset. Without it: up to now."),
+]
+Granularity = Annotated[
+    Literal["hour", "day", "month"],
+    Query(description="hour: the last 24 hours; day: the last `days` days; month: the last 12 months."),
+]
+Days = Annotated[Count, Query(description=f"For day: how many, 1 to {stats.MAX_PERIODS}, today included.")]

@@ -1,0 +1,509 @@
+"""The routes: each reads a request, asks billing_core in one transaction, and writes the answer.
+
+They are plain functions: FastAPI runs them on a thread each, so that waiting for the database holds up nobody else.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+
+from billing_core import accounts, idempotency, ledger, logs, pricing, stats, usage
+from billing_core.accounts import Actor
+from billing_core.database import Database, Transaction
+from billing_core.errors import BillingError, Invalid, NotFound
+from billing_core.export import iso
+from billing_core.i18n import N_
+from billing_core.idempotency import Once
+from billing_core.models import Account
+from billing_core.money import to_yuan
+from billing_core.usage import Tokens
+
+from . import bodies, schemas
+from .auth import Admin, AdminReader, Charger, Db, Reader, UserId, Viewer
+from .bodies import Batch, Body, parse
+from .errors import Route, language
+from .exact_json import ExactJSONResponse, dumps, loads
+from .openapi import READING, READING_ONE, SPENDING, WRITING, refusals, takes, takes_many
+from .queries import Days, Granularity, Limit, Offset, Search, Timezone, moment
+
+router = APIRouter(route_class=Route)
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="1 to 255 characters of the caller's own: whatever is sent twice with the same one happens once.",
+    ),
+]
+
+
+def _once(actor: Actor, key: str | None, *request: Any) -> Once | None:
+    return None if key is None else Once.of(actor, key, *request)
+
+
+def _remembered(tx: Transaction, once: Once | None) -> bytes | None:
+    """The answer that was given the first time."""
+    known = idempotency.earlier(tx, once)
+    return None if known is None else str(json.loads(known.answer)).encode()
+
+
+def _answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -> bytes:
+    """What `act` answers, or what it answered the first time. For writes that the ledger doesn't remember itself."""
+    answer = _remembered(tx, once)
+    if answer is None:
+        answer = act()
+        idempotency.remember(tx, once, answer=answer.decode())
+    return answer
+
+
+# Balances
+
+
+def _balance(tx: Transaction, user_id: str) -> schemas.Balance:
+    account = accounts.find(tx, user_id)
+    return schemas.Balance(
+        balance=ledger.balance(tx, account),
+        total_consumed=account.total_consumed,
+        billing_status=account.status,
+        held=ledger.held(tx, account),
+    )
+
+
+@router.get("/balance", response_model=schemas.Balance, responses=READING)
+def balance(actor: Reader, db: Db) -> Response:
+    """What the asking account may still spend."""
+    return ExactJSONResponse(db.read(_balance, actor.user_id))
+
+
+@router.get("/balance/{user_id}", response_model=schemas.Balance, responses=READING_ONE)
+def balance_of(viewer: Viewer, db: Db, user_id: UserId) -> Response:
+    """What an account may still spend: for admins, and for the account itself."""
+    return ExactJSONResponse(db.read(_balance, user_id))
+
+
+# Logs
+
+
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _log_row(row: logs.Row) -> schemas.LogRow:
+    return schemas.LogRow(
+        id=str(row.id),
+        type=row.type,
+        model_id=row.model,
+        amount=row.amount,
+        cost=row.cost,
+        balance_after=row.balance_after,
+        prompt_tokens=row.prompt_tokens or 0,
+        completion_tokens=row.completion_tokens or 0,
+        cached_tokens=row.cached_tokens or 0,
+        cache_creation_tokens=row.cache_creation_tokens or 0,
+        reasoning_tokens=row.reasoning_tokens or 0,
+        created_at=row.created_at_ns,
+        precharge_id=_text(row.precharge_id),
+        reverses_id=_text(row.reverses_id),
+        remark=row.remark,
+    )
+
+
+def _logs(db: Database, actor: Actor, user_id: str, limit: int, offset: int) -> Response:
+    rows = db.read(logs.page, logs.Filters(user_id=user_id), actor=actor, limit=limit, offset=offset)
+    return ExactJSONResponse([_log_row(row) for row in rows])
+
+
+@router.get("/logs", name="logs", response_model=list[schemas.LogRow], responses=READING)
+def own_logs(actor: Reader, db: Db, limit: Limit = 50, offset: Offset = 0) -> Response:
+    """The asking account's entries, newest first."""
+    return _logs(db, actor, actor.user_id, limit, offset)
+
+
+@router.get("/logs/{user_id}", response_model=list[schemas.LogRow], responses=READING_ONE)
+def logs_of(viewer: Viewer, db: Db, user_id: UserId, limit: Limit = 50, offset: Offset = 0) -> Response:
+    """An account's entries, newest first: for admins, and for the account itself."""
+    return _logs(db, viewer, user_id, limit, offset)
+
+
+@router.get("/recharge/logs/{user_id}", response_model=list[schemas.RechargeRow], responses=READING_ONE)
+def recharge_logs(actor: AdminReader, db: Db, user_id: UserId, limit: Limit = 50, offset: Offset = 0) -> Response:
+    """An account's recharges, newest first."""
+    wanted = logs.recharges(logs.Filters(user_id=user_id))
+    rows = db.read(logs.page, wanted, actor=actor, limit=limit, offset=offset)
+    return ExactJSONResponse(
+        [
+            schemas.RechargeRow(
+                id=str(row.id),
+                user_id=row.user_id,
+                amount=row.amount,
+                balance_after=row.balance_after,
+                operator_id=row.operator_id,
+                operator_name=row.operator_name,
+                remark=row.remark,
+                created_at=row.created_at_ns,
+            )
+            for row in rows
+        ]
+    )
+
+
+# Stats
+
+
+def _stats(db: Database, actor: Actor, user_id: str, days: int, granularity: str, timezone: str) -> Response:
+    tz = stats.zone(timezone or actor.timezone)
+
+    def read(tx: Transaction) -> tuple[list[stats.Period], list[stats.Used]]:
+        periods = stats.last_periods(tx.now_ns, granularity, tz, days)
+        return periods, stats.usage(tx, periods, actor=actor, user_id=user_id)
+
+    periods, used = db.read(read)
+    by_model = stats.totals(used)
+    return ExactJSONResponse(
+        schemas.Stats(
+            daily=[_period(period, granularity, [one for one in used if one.period == n]) for n, period in enumerate(periods)],
+            by_model=[schemas.ModelCost(model=one.name, cost=to_yuan(one.cost), count=one.calls) for one in by_model],
+            models=sorted(one.name for one in by_model),
+        )
+    )  # fmt: skip
+
+
+def _period(period: stats.Period, granularity: str, used: list[stats.Used]) -> schemas.PeriodCost:
+    return schemas.PeriodCost(
+        date=period.start.strftime(stats.LABELS[granularity]),
+        start=period.start.isoformat(),
+        cost=to_yuan(sum(one.cost for one in used)),
+        by_model={one.name: to_yuan(one.cost) for one in used},
+    )
+
+
+@router.get("/stats", name="stats", response_model=schemas.Stats, responses=READING)
+def own_stats(
+    actor: Reader, db: Db, days: Days = 7, granularity: Granularity = "day", timezone: Timezone = ""
+) -> Response:
+    """What the asking account spent, by period and by model."""
+    return _stats(db, actor, actor.user_id, days, granularity, timezone)
+
+
+@router.get("/stats/{user_id}", response_model=schemas.Stats, responses=READING_ONE)
+def stats_of(
+    viewer: Viewer, db: Db, user_id: UserId, days: Days = 7, granularity: Granularity = "day", timezone: Timezone = ""
+) -> Response:
+    """What an account spent, by period and by model: for admins, and for the account itself."""
+    return _stats(db, viewer, user_id, days, granularity, timezone)
+
+
+# Prices
+
+
+def _price(model: str, price: pricing.Rates | pricing.SetPrice, source: str = "database") -> schemas.PriceOut:
+    yuan = pricing.as_yuan(price)
+    prices: dict[str, Any] = {name: yuan["input_price"] if value is None else value for name, value in yuan.items()}
+    is_set = source == "database"
+    return schemas.PriceOut(
+        model_id=model,
+        **prices,
+        source="database" if is_set else "default",
+        source_detail=source,
+        valid_from=iso(price.valid_from_ns, UTC) if is_set and price.valid_from_ns is not None else None,
+    )
+
+
+@router.post(
+    "/pricing",
+    response_model=schemas.PriceOut,
+    responses=refusals(400, 401, 403, 409, 413),
+    openapi_extra=takes(schemas.PriceRequest),
+)
+def set_price(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
+    """Set a model's price from a moment on. What was charged before stays as it is."""
+    content = loads(body)
+    wanted = parse(schemas.PriceRequest, content)
+    start = None if wanted.valid_from is None else moment(wanted.valid_from, "valid_from")
+
+    def write(tx: Transaction) -> bytes:
+        row = pricing.set_price(
+            tx, wanted.model_id, wanted.input_price, wanted.output_price, actor=actor,
+            cache_read=wanted.cache_read_price, cache_write=wanted.cache_write_price, valid_from_ns=start,
+        )  # fmt: skip
+        name = pricing.clean_model(wanted.model_id)
+        price = pricing.SetPrice(name, row.input, row.output, row.cache_read, row.cache_write, row.valid_from_ns)
+        return dumps(_price(name, price))
+
+    once = _once(actor, key, "pricing", content)
+    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
+
+
+@router.get("/pricing", response_model=list[schemas.PriceOut], responses=refusals())
+def prices(db: Db) -> Response:
+    """Every price that is set and in force, by the model's name."""
+    return ExactJSONResponse([_price(price.model, price) for price in db.read(pricing.listed)])
+
+
+@router.get("/pricing/{model_id:path}", response_model=schemas.PriceOut, responses=refusals())
+def price(db: Db, model_id: str) -> Response:
+    """The price in force for a model, whose name may hold / and : as it is; a built-in one where none is set."""
+    name = pricing.clean_model(model_id)
+    rates = db.read(pricing.in_force, name)
+    return ExactJSONResponse(_price(name, rates, rates.source))
+
+
+# Money
+
+
+@router.post(
+    "/recharge",
+    response_model=schemas.Recharged,
+    responses=WRITING,
+    openapi_extra=takes(schemas.RechargeRequest),
+)
+def recharge(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
+    """Change an account's balance, up or down."""
+    content = loads(body)
+    wanted = parse(schemas.RechargeRequest, content)
+    receipt = db.write(
+        ledger.recharge, wanted.user_id, wanted.amount, actor=actor, remark=wanted.remark,
+        once=_once(actor, key, "recharge", content),
+    )  # fmt: skip
+    return ExactJSONResponse(
+        schemas.Recharged(id=str(receipt.entry_id), balance=receipt.balance, status=receipt.status)
+    )
+
+
+_COUNTS = {"prompt_tokens", "completion_tokens", "cached_tokens", "cache_creation_tokens", "reasoning_tokens"}
+
+
+def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
+    """What a call used of each model; `own` stands for the one that is charged or held for. Raises Invalid."""
+    if wanted.response is not None:
+        if any(getattr(wanted, name) is not None for name in _COUNTS & wanted.model_fields_set):
+            raise Invalid(N_("Send either token counts or the provider's response, not both."), field="response")
+        return usage.read(wanted.response, wanted.provider).by_model(own)
+    if wanted.prompt_tokens is None or wanted.completion_tokens is None:
+        raise Invalid(
+            N_("Send prompt_tokens and completion_tokens, or response: what the provider answered."),
+            field="prompt_tokens" if wanted.prompt_tokens is None else "completion_tokens",
+        )
+    tokens = Tokens(
+        wanted.prompt_tokens,
+        wanted.completion_tokens,
+        wanted.cached_tokens,
+        wanted.cache_creation_tokens,
+        wanted.reasoning_tokens,
+    )
+    return {own: tokens}
+
+
+def _charge(wanted: schemas.ChargeRequest, actor: Actor, key: str | None, content: dict[str, Any]) -> ledger.Charge:
+    """The ledger's charge for a request. Its key counts alike in /charge and in /charges."""
+    (model, tokens), *others = _used(wanted, wanted.model_id).items()
+    asked = {name: value for name, value in content.items() if name != "request_id"}
+    return ledger.Charge(
+        wanted.user_id, model, tokens, wanted.created_at, wanted.allow_debt,
+        _once(actor, key, "charge", asked), tuple(others),
+    )  # fmt: skip
+
+
+def _charged(receipt: ledger.Receipt) -> dict[str, Any]:
+    ids = [str(number) for number in (receipt.entry_id, *receipt.other_ids)]
+    return {"id": ids[0], "cost": receipt.cost, "balance": receipt.balance, "status": receipt.status, "ids": ids}
+
+
+@router.post("/charge", response_model=schemas.Charged, responses=SPENDING, openapi_extra=takes(schemas.ChargeRequest))
+def charge(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+    """Take what a call costs off an account's balance."""
+    content = loads(body)
+    call = _charge(parse(schemas.ChargeRequest, content), actor, key, content)
+    receipt = db.write(
+        ledger.charge, call.user_id, call.model, call.tokens, actor=actor, created_at_ns=call.created_at_ns,
+        allow_debt=call.allow_debt, once=call.once, others=call.others,
+    )  # fmt: skip
+    return ExactJSONResponse(schemas.Charged(**_charged(receipt)))
+
+
+CHUNK = 200
+"""Charges in one transaction: the database's one writer is not kept for longer than that takes."""
+
+
+def _charge_item(item: Any, actor: Actor) -> ledger.Charge | BillingError:
+    if isinstance(item, BillingError):
+        return item
+    try:
+        wanted = parse(schemas.ChargeItem, item)
+        return _charge(wanted, actor, wanted.request_id, item)
+    except BillingError as error:
+        return error
+    except RecursionError:
+        return Invalid(N_("The body is nested too deeply to be read."), field="response")
+
+
+def _charge_all(
+    db: Database, items: list[ledger.Charge | BillingError], actor: Actor
+) -> Iterator[ledger.Receipt | BillingError]:
+    """One result an item, in order."""
+    for start in range(0, len(items), CHUNK):
+        chunk = items[start : start + CHUNK]
+        calls = [item for item in chunk if isinstance(item, ledger.Charge)]
+        done = iter(db.write(ledger.charge_many, calls, actor=actor) if calls else ())
+        yield from (next(done) if isinstance(item, ledger.Charge) else item for item in chunk)
+
+
+def _item_answer(
+    item: Any, result: ledger.Receipt | BillingError, language: str
+) -> schemas.ItemCharged | schemas.ItemRefused:
+    asked = item.get("request_id") if isinstance(item, dict) else None
+    request_id = asked if isinstance(asked, str) else None
+    if isinstance(result, BillingError):
+        return schemas.ItemRefused(request_id=request_id, detail=result.sentence(language), status_code=result.status)
+    return schemas.ItemCharged(request_id=request_id, **_charged(result))
+
+
+@router.post(
+    "/charges",
+    response_model=list[schemas.ItemCharged | schemas.ItemRefused],
+    responses=WRITING,
+    openapi_extra=takes_many(schemas.ChargeItem),
+)
+def charges(actor: Charger, db: Db, request: Request, body: Batch, key: Key = None) -> Response:
+    """Charge many calls: one result an item, in order; one that is refused spoils no other."""
+    ndjson = bodies.is_ndjson(request)
+    items = list(bodies.lines(body)) if ndjson else bodies.items(body)
+    once = _once(actor, key, "charges", items)
+    answer = db.read(_remembered, once)
+    if answer is None:
+        results = _charge_all(db, [_charge_item(item, actor) for item in items], actor)
+        answers = [_item_answer(*pair, language(request)) for pair in zip(items, results, strict=True)]
+        text = b"".join(dumps(each) + b"\n" for each in answers) if ndjson else dumps(answers)
+        answer = text if once is None else db.write(_answer_once, once, lambda: text)
+    return ExactJSONResponse(answer, media_type=bodies.NDJSON if ndjson else None)
+
+
+# Holds
+
+
+def _precharge_number(text: str | int) -> int:
+    """A precharge's number. Raises NotFound for what can't be one."""
+    if not re.fullmatch("[0-9]{1,18}", str(text)):
+        raise NotFound(N_("There is no precharge {precharge_id}."), precharge_id=str(text)[:40])
+    return int(text)
+
+
+@router.post(
+    "/precharge", response_model=schemas.Precharged, responses=SPENDING, openapi_extra=takes(schemas.PrechargeRequest)
+)
+def precharge(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+    """Hold the most that a call can cost, until it is settled or refunded, or time is up."""
+    content = loads(body)
+    wanted = parse(schemas.PrechargeRequest, content)
+    receipt = db.write(
+        ledger.precharge, wanted.user_id, wanted.model_id, wanted.prompt_tokens, wanted.max_completion_tokens,
+        actor=actor, ttl_seconds=wanted.ttl_seconds, once=_once(actor, key, "precharge", content),
+    )  # fmt: skip
+    return ExactJSONResponse(
+        schemas.Precharged(
+            precharge_id=str(receipt.entry_id),
+            cost=receipt.cost,
+            balance=receipt.balance,
+            status=receipt.status,
+            expires_at=receipt.expires_at_ns or 0,
+        )
+    )
+
+
+@router.post("/settle", response_model=schemas.Settled, responses=WRITING, openapi_extra=takes(schemas.SettleRequest))
+def settle(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+    """End a hold with what the call really cost: the rest goes back, or more is taken."""
+    content = loads(body)
+    wanted = parse(schemas.SettleRequest, content)
+    used = _used(wanted, "")
+    own = used.pop("", Tokens(0, 0))
+    receipt = db.write(
+        ledger.settle, _precharge_number(wanted.precharge_id), own, actor=actor,
+        once=_once(actor, key, "settle", content), others=tuple(used.items()),
+    )  # fmt: skip
+    return ExactJSONResponse(schemas.Settled(**_charged(receipt), refunded=receipt.refunded))
+
+
+@router.post("/refund", response_model=schemas.Refunded, responses=WRITING, openapi_extra=takes(schemas.RefundRequest))
+def refund(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+    """Give a hold back in full: the call failed."""
+    content = loads(body)
+    wanted = parse(schemas.RefundRequest, content)
+    receipt = db.write(
+        ledger.refund, _precharge_number(wanted.precharge_id), actor=actor, once=_once(actor, key, "refund", content)
+    )
+    return ExactJSONResponse(
+        schemas.Refunded(
+            id=str(receipt.entry_id), refunded=receipt.refunded, balance=receipt.balance, status=receipt.status
+        )
+    )
+
+
+# Accounts
+
+
+def _account(tx: Transaction, account: Account) -> schemas.AccountOut:
+    return schemas.AccountOut(
+        user_id=account.user_id,
+        name=account.name,
+        email=account.email,
+        role=account.role,
+        status=account.status,
+        balance=ledger.balance(tx, account),
+        total_consumed=account.total_consumed,
+        created_at=account.created_at_ns,
+    )
+
+
+@router.get("/accounts", response_model=list[schemas.AccountOut], responses=READING)
+def list_accounts(actor: AdminReader, db: Db, search: Search = "") -> Response:
+    """Every account, by name; with `search`, those whose id, name or email holds it."""
+
+    def read(tx: Transaction) -> list[schemas.AccountOut]:
+        return [_account(tx, account) for account in accounts.listed(tx, actor=actor, search=search)]
+
+    return ExactJSONResponse(db.read(read))
+
+
+@router.post(
+    "/accounts",
+    response_model=schemas.AccountOut,
+    responses=refusals(400, 401, 403, 409, 413),
+    openapi_extra=takes(schemas.NewAccountRequest),
+)
+def add_account(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
+    """Add an account with a balance of 0."""
+    content = loads(body)
+    wanted = parse(schemas.NewAccountRequest, content)
+    once = _once(actor, key, "accounts", content)
+
+    def write(tx: Transaction) -> bytes:
+        account = accounts.add(tx, wanted.user_id, wanted.name, actor=actor, email=wanted.email, role=wanted.role)
+        if wanted.status != account.status:
+            account = accounts.change(tx, account.user_id, actor=actor, status=wanted.status)
+        return dumps(_account(tx, account))
+
+    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
+
+
+@router.patch(
+    "/accounts/{user_id}",
+    response_model=schemas.AccountOut,
+    responses=WRITING,
+    openapi_extra=takes(schemas.AccountChangeRequest),
+)
+def change_account(actor: Admin, db: Db, user_id: UserId, body: Body, key: Key = None) -> Response:
+    """Change what is given; what is left out stays as it is."""
+    content = loads(body)
+    wanted = parse(schemas.AccountChangeRequest, content)
+    once = _once(actor, key, "accounts", user_id, content)
+
+    def write(tx: Transaction) -> bytes:
+        account = accounts.change(tx, user_id, actor=actor, **wanted.model_dump())
+        return dumps(_account(tx, account))
+
+    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))

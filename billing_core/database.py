@@ -171,6 +171,11 @@ def database_url() -> str:
     return url or f"sqlite:///{DEFAULT_FILE}"
 
 
+def is_id(number: int) -> bool:
+    """Whether a row can have this number: SQLite can't even be asked for a larger one."""
+    return 0 < number < 2**63
+
+
 @cache
 def _opened(url: str) -> Database:
     db = Database(url)

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
 from .accounts import Actor, find
-from .database import Transaction
+from .database import Transaction, is_id
 from .errors import BillingError, Conflict, Frozen, InsufficientBalance, Invalid, NotFound, UnknownAccount
 from .i18n import N_
 from .idempotency import Once
@@ -175,7 +175,7 @@ def precharge(
     actor.must_charge()
     model = pricing.clean_model(model)
     expected = Tokens(prompt=prompt_tokens, completion=max_completion_tokens)
-    if isinstance(ttl_seconds, bool) or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
+    if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
         raise Invalid(
             N_("ttl_seconds must be a whole number from 1 to {most} (a week)."),
             field="ttl_seconds",
@@ -284,7 +284,7 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         raise Invalid(N_("Say why: the reason stands beside the reversal."), field="reason")
     if (known := _replayed(tx, once)) is not None:
         return known
-    entry = tx.get(Entry, entry_id)
+    entry = _entry(tx, entry_id)
     if entry is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     user_id = _user_id(tx, entry.account_id)
@@ -326,7 +326,7 @@ def preview_recharge(tx: Transaction, user_id: str, amount: int, *, actor: Actor
 def preview_reversal(tx: Transaction, entry_id: int, *, actor: Actor) -> Change:
     """Raises NotFound, Forbidden."""
     actor.must_be_admin()
-    entry = tx.get(Entry, entry_id)
+    entry = _entry(tx, entry_id)
     if entry is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     before = balance(tx, find(tx, _user_id(tx, entry.account_id)))
@@ -512,9 +512,13 @@ def _count(
     tx.connection().execute(_COUNT, {**key, "cost": cost, "calls": calls, **added})
 
 
+def _entry(tx: Transaction, entry_id: int) -> Entry | None:
+    return tx.get(Entry, entry_id) if is_id(entry_id) else None
+
+
 def _open_hold(tx: Transaction, precharge_id: int) -> tuple[Entry, _Locked, str]:
     """A precharge that still holds, its account locked. Raises NotFound, Conflict."""
-    entry = tx.get(Entry, precharge_id)
+    entry = _entry(tx, precharge_id)
     if entry is None or entry.type != "precharge":
         raise NotFound(N_("There is no precharge {precharge_id}."), precharge_id=precharge_id)
     user_id = _user_id(tx, entry.account_id)

@@ -13,10 +13,10 @@ from sqlalchemy.sql import Select
 
 from . import accounts
 from .accounts import SHELL_ID, Actor
-from .database import Database, Transaction
+from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
-from .models import ACCOUNTS, ENTRIES, MODELS, PRICES
+from .models import ACCOUNTS, ENTRIES, HOLDS, MODELS, PRICES
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 1000
@@ -65,6 +65,13 @@ class Row:
     price_cache_read: int | None
     price_cache_write: int | None
     price_source: str | None
+    ended_by: int | None = None
+    """Of a precharge: the entry that ended it."""
+
+    @property
+    def held(self) -> int:
+        """Of a precharge or its settle: what was held, in 毫."""
+        return self.amount + self.cost if self.type == "settle" else -self.amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +132,14 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         func.coalesce(p.cache_read, p.input),
         func.coalesce(p.cache_write, p.input),
         p.source,
+        HOLDS.c.ended_by,
     ).select_from(
         ENTRIES.join(ACCOUNTS, ACCOUNTS.c.id == e.account_id)
         .outerjoin(MODELS, MODELS.c.id == e.model_id)
         .outerjoin(PRICES, p.id == e.price_id)
         .outerjoin(operator, operator.c.id == e.operator_id)
         .outerjoin(undoing, undoing.c.reverses_id == e.id)
+        .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
     )
     return query.where(*_conditions(tx, filters, actor)).order_by(e.id.desc())
 
@@ -163,15 +172,19 @@ def checked(limit: int, offset: int = 0) -> None:
 
 
 def page(
-    tx: Transaction, filters: Filters, *, actor: Actor, limit: int = 50, before: int | None = None, offset: int = 0
-) -> list[Row]:
-    """The newest entries that pass the filters; `before` an entry's number, for the next page. Raises Invalid, Forbidden,
-    UnknownAccount."""
+    tx: Transaction, filters: Filters, *, actor: Actor, limit: int = 50, before: int | None = None,
+    after: int | None = None, offset: int = 0,
+) -> list[Row]:  # fmt: skip
+    """The newest entries that pass the filters; `before` an entry's number, for the next page, or the ones right `after`
+    it, for the page before. Newest first. Raises Invalid, Forbidden, UnknownAccount."""
     checked(limit, offset)
     query = _rows(tx, filters, actor).limit(limit).offset(offset)
     if before is not None:
         query = query.where(ENTRIES.c.id < before)
-    return [Row(*row) for row in tx.connection().execute(query)]
+    if after is not None:
+        query = query.where(ENTRIES.c.id > after).order_by(None).order_by(ENTRIES.c.id)
+    rows = [Row(*row) for row in tx.connection().execute(query)]
+    return rows if after is None else rows[::-1]
 
 
 def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> Iterator[Row]:
@@ -213,7 +226,7 @@ def one(tx: Transaction, entry_id: int, *, actor: Actor) -> Row:
     """One entry. Raises NotFound, also for somebody else's entry."""
     everything = Filters(user_id=None if actor.is_admin else actor.user_id)
     query = _rows(tx, everything, actor).where(ENTRIES.c.id == entry_id)
-    row = tx.connection().execute(query).one_or_none()
+    row = tx.connection().execute(query).one_or_none() if is_id(entry_id) else None
     if row is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     return Row(*row)

@@ -20,7 +20,7 @@ MAX_PRICE_MICRO = 10**6 * MICRO_PER_YUAN
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
 
 
-def _exact(value: str | int | Decimal) -> Decimal | None:
+def _exact(value: object) -> Decimal | None:
     """`value` as a plain decimal number, or None. Text is digits with an optional sign, point and thousands commas."""
     if isinstance(value, bool):
         return None
@@ -28,6 +28,8 @@ def _exact(value: str | int | Decimal) -> Decimal | None:
         return Decimal(value)
     if isinstance(value, Decimal):
         return value if value.is_finite() and abs(value.adjusted()) < 40 else None
+    if not isinstance(value, str):  # a float above all: it may be another number than was meant
+        return None
     text = value.strip().replace("−", "-")
     return Decimal(text.replace(",", "")) if len(text) < 40 and _DECIMAL.fullmatch(text) else None
 

@@ -8,9 +8,9 @@ from .i18n import N_
 
 def one_line(text: str, longest: int, *, field: str) -> str:
     """`text` with white space folded and control characters left out. Raises Invalid where it is too long."""
-    shown = "".join(
-        letter for letter in " ".join(text.split()) if unicodedata.category(letter) not in ("Cc", "Cs", "Co", "Cn")
-    )
+    unseen = ("Cc", "Cs", "Co", "Cn")
+    shown = "".join(letter for letter in text if letter.isspace() or unicodedata.category(letter) not in unseen)
+    shown = " ".join(shown.split())
     if len(shown) > longest:
         raise Invalid(N_("The text is too long: at most {longest} characters."), field=field, longest=longest)
     return shown

@@ -4,6 +4,7 @@ A price counts from `valid_from_ns` until the next one of its model. Nothing tha
 the past, booked late, is charged at the price of its time; where the model's first price came only later, at that one.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
@@ -15,7 +16,7 @@ from sqlmodel import col, select
 from . import settings
 from .accounts import Actor
 from .database import Transaction
-from .errors import Invalid, NotFound
+from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import Model, Price
 from .money import price_yuan
@@ -39,12 +40,16 @@ class Rates:
     valid_from_ns: int | None = None
 
     def cost(self, tokens: Tokens) -> int:
-        """What a call costs, in 毫: each kind of token × its price, summed exactly, rounded up once."""
+        """What a call costs, in 毫."""
+        return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
+
+    def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> int:
+        """What so many tokens cost, in 毫: each kind × its price, summed exactly, rounded up once."""
         micro = (
-            tokens.uncached * self.input
-            + tokens.cached * self.cache_read
-            + tokens.cache_creation * self.cache_write
-            + tokens.completion * self.output
+            uncached * self.input
+            + cached * self.cache_read
+            + cache_creation * self.cache_write
+            + completion * self.output
         )
         return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
 
@@ -149,7 +154,10 @@ def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
 
 def builtin(tx: Transaction, model: str) -> Rates:
     """The catalogue's price for a model at the set rate, else the `default` one."""
-    known = settings.read(tx)
+    return _builtin(settings.read(tx), model)
+
+
+def _builtin(known: Mapping[str, str], model: str) -> Rates:
     input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
     default = Rates(input_price, output_price, input_price, input_price, "default")
     return _catalogue(model, Decimal(known["usd_rate"])) or default
@@ -194,6 +202,10 @@ def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
 
 
 # Setting and listing
+
+PARTS = ("input", "output", "cache_read", "cache_write")
+Prices = tuple[int, int, int | None, int | None]
+"""In the order of PARTS, in 10⁻⁶ 元 per million tokens; a cache price of None is the same as that of input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,13 +267,16 @@ def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
 
 def listed(tx: Transaction, at_ns: int | None = None) -> list[SetPrice]:
     """Every model with a set price in force at a moment (now, without one), by name."""
-    at = tx.now_ns if at_ns is None else at_ns
+    return [_set(price, name) for price, name in _set_and_in_force(tx, tx.now_ns if at_ns is None else at_ns)]
+
+
+def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
     place = func.row_number().over(
         partition_by=col(Price.model_id), order_by=(col(Price.valid_from_ns).desc(), col(Price.id).desc())
     )
     newest = (
         select(col(Price.id).label("id"), place.label("place"))
-        .where(Price.source == "database", Price.valid_from_ns <= at)
+        .where(Price.source == "database", Price.valid_from_ns <= at_ns)
         .subquery()
     )
     rows = tx.exec(
@@ -271,7 +286,7 @@ def listed(tx: Transaction, at_ns: int | None = None) -> list[SetPrice]:
         .where(newest.c.place == 1, col(Price.input).is_not(None))
         .order_by(Model.name)
     )
-    return [_set(price, name) for price, name in rows]
+    return [(price, name) for price, name in rows]
 
 
 def history(tx: Transaction, model: str) -> list[SetPrice]:
@@ -286,18 +301,103 @@ def history(tx: Transaction, model: str) -> list[SetPrice]:
 
 
 def planned(tx: Transaction) -> list[SetPrice]:
-    """Prices whose start is still to come, soonest first."""
+    """Prices whose start is still to come, soonest first; of several for one model and moment the last, which counts."""
     rows = tx.exec(
         select(Price, Model.name)
         .join(Model)
         .where(Price.source == "database", Price.valid_from_ns > tx.now_ns)
         .order_by(col(Price.valid_from_ns), col(Price.id))
     )
-    return [_set(price, name) for price, name in rows]
+    return list({(price.valid_from_ns, name): _set(price, name) for price, name in rows}.values())
 
 
 def _set(price: Price, model: str) -> SetPrice:
     return SetPrice(model, price.input, price.output, price.cache_read, price.cache_write, price.valid_from_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A model with the price that counts for it now, and with that price as it is written."""
+
+    model: str
+    rates: Rates
+    prices: Prices
+
+    def matches(self, search: str) -> bool:
+        """Whether the model's name holds `search`, in capitals or not."""
+        return search.strip().casefold() in self.model.casefold()
+
+
+def current(tx: Transaction) -> list[Current]:
+    """What counts now for every model that was ever charged or priced, by name."""
+    known = settings.read(tx)
+    set_here = {name: price for price, name in _set_and_in_force(tx, tx.now_ns)}
+    return [_current(name, set_here.get(name), known) for name in model_names(tx)]
+
+
+def _current(model: str, price: Price | None, known: Mapping[str, str]) -> Current:
+    rates = _rates(price) if price else None
+    if price and rates:
+        return Current(model, rates, (rates.input, rates.output, price.cache_read, price.cache_write))
+    rates = _builtin(known, model)
+    read, write = (None if cache == rates.input else cache for cache in (rates.cache_read, rates.cache_write))
+    return Current(model, rates, (rates.input, rates.output, read, write))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an admin wants a model to cost."""
+
+    model: str
+    prices: Prices | None
+    """None: the set price is retired, the built-in one counts again."""
+    replaces: int | None
+    """The `price_id` of the set price that the admin saw in force; None where there was none."""
+
+
+def preview(tx: Transaction, changes: Sequence[Change]) -> list[tuple[Rates, Rates]]:
+    """What counts for each model now, and what would."""
+    return [(in_force(tx, change.model), _wanted(tx, change)) for change in changes]
+
+
+def _wanted(tx: Transaction, change: Change) -> Rates:
+    if change.prices is None:
+        return builtin(tx, change.model)
+    first, output, read, write = change.prices
+    return Rates(first, output, first if read is None else read, first if write is None else write, "database")
+
+
+def apply(tx: Transaction, changes: Sequence[Change], *, actor: Actor, valid_from_ns: int | None = None) -> None:
+    """Let all of these count from a moment on (now, without one). Raises Forbidden, Invalid, NotFound, and Conflict
+    where somebody else has changed the price of one of the models since."""
+    actor.must_be_admin()
+    numbers = {change.model: model_number(tx, clean_model(change.model)) for change in changes}
+    # Whoever else sets a price of these models waits, or is waited for.
+    tx.exec(select(Model.id).where(col(Model.id).in_(numbers.values())).order_by(col(Model.id)).with_for_update()).all()
+    for change in changes:
+        found = _set_price(tx, numbers[change.model], tx.now_ns)
+        if (found.price_id if found else None) != change.replaces:
+            raise Conflict(
+                N_(
+                    "Somebody else has changed the price of {model} in the meantime, so nothing was applied. "
+                    "Discard your changes to see it, and decide anew."
+                ),
+                model=change.model,
+            )
+        if change.prices is None and found is None:
+            raise NotFound(N_("No price is set for {model}, so none can be retired."), model=change.model)
+        first, output, read, write = change.prices or (None, None, None, None)
+        set_price(
+            tx, change.model, first, output, actor=actor, cache_read=read, cache_write=write,
+            valid_from_ns=valid_from_ns,
+        )  # fmt: skip
+
+
+def change_settings(tx: Transaction, values: Mapping[str, str], *, actor: Actor) -> None:
+    """Set what the built-in prices are made from; see settings.DEFAULTS. Raises Forbidden, Invalid, NotFound."""
+    actor.must_be_admin()
+    for name, value in values.items():
+        settings.change(tx, name, value)
 
 
 def model_names(tx: Transaction) -> dict[str, int]:
@@ -307,10 +407,7 @@ def model_names(tx: Transaction) -> dict[str, int]:
 
 def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
     """The four prices in 元 per million tokens."""
-    return {
-        f"{part}_price": None if (micro := getattr(rates, part)) is None else price_yuan(micro)
-        for part in ("input", "output", "cache_read", "cache_write")
-    }
+    return {f"{part}_price": None if (micro := getattr(rates, part)) is None else price_yuan(micro) for part in PARTS}
 
 
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:

@@ -22,6 +22,7 @@ from .errors import Invalid
 from .i18n import N_
 from .ledger import PERIOD_NS
 from .models import ACCOUNTS, MODELS, USAGE_SUMS
+from .pricing import Rates
 
 SECOND = 1_000_000_000
 LABELS = {"hour": "%H:00", "day": "%m-%d", "month": "%Y-%m"}
@@ -55,6 +56,11 @@ class Used:
     @property
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
+
+    def cost_at(self, rates: Rates) -> int:
+        """What all of it would have cost at a price, in 毫; about, as each call is rounded up on its own."""
+        uncached = self.prompt_tokens - self.cached_tokens - self.cache_creation_tokens
+        return rates.cost_of(uncached, self.cached_tokens, self.cache_creation_tokens, self.completion_tokens)
 
 
 SUMS = tuple(field.name for field in fields(Used)[2:])
@@ -206,6 +212,11 @@ def totals(used: Sequence[Used]) -> list[Used]:
         for place, part in enumerate(SUMS):
             so_far[place] += getattr(one, part)
     return sorted((Used(0, name, *numbers) for name, numbers in sums.items()), key=lambda one: (-one.cost, one.name))
+
+
+def whole(used: Sequence[Used]) -> Used:
+    """All of it added up, under no name."""
+    return Used(0, "", *(sum(getattr(one, part) for one in used) for part in SUMS))
 
 
 def spent(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None) -> list[int]:

@@ -36,7 +36,7 @@ def show(viewer: Viewer, user_id: str) -> None:
     st.title(_("Balance"), anchor=False)
     if mine.status == "frozen":
         st.warning(_("This account is frozen: nothing new can be charged to it until an admin unfreezes it."))
-    _figures(mine, months, balances)
+    figures(mine, months, balances)
     if not last:
         st.info(
             _(
@@ -54,7 +54,8 @@ def show(viewer: Viewer, user_id: str) -> None:
         st.page_link(viewer.pages["logs"], label=_("All entries"), icon=":material/arrow_forward:")
 
 
-def _figures(mine: overview.Overview, months: overview.Months, balances: list[int]) -> None:
+def figures(mine: overview.Overview, months: overview.Months, balances: list[int]) -> None:
+    """What is left, what was spent, and how long it lasts: an account's most important figures."""
     left, spent, lasts = st.columns(3)
     owed = mine.balance < 0
     left.metric(

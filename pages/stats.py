@@ -1,4 +1,111 @@
+"""Stats: where did the money go?"""
+
+from collections import Counter
+
+import streamlit as st
+
+from billing_core import accounts, pricing, stats
+from billing_core.database import Transaction
+from billing_core.errors import BillingError
+from billing_core.stats import Period, Used
+
+from .parts import address, charts, people, ranges, told
+from .parts.tables import Column, csv_link, table
 from .parts.viewer import Viewer
+from .parts.words import N_, _, count, percent, sentence, yuan, zone_name
+
+BY = {"model": N_("By model"), "account": N_("By account")}
 
 
-def page(viewer: Viewer) -> None: ...
+def page(viewer: Viewer) -> None:
+    st.title(_("Stats"), anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        try:
+            periods, granularity = ranges.choose(viewer, "30d")
+        except BillingError as error:
+            st.error(sentence(error))
+            return
+        measure = address.pick(
+            st.segmented_control, _("Measure"), list(charts.MEASURES), key="measure", default="cost",
+            name=lambda option: _(charts.MEASURES[option]),
+        )  # fmt: skip
+        user_id, by = _whose(viewer)
+
+    def read(tx: Transaction) -> tuple[list[Used], dict[str, int], dict[str, str], int]:
+        used = stats.usage(tx, periods, actor=viewer.actor, user_id=user_id, by=by)
+        if by == "model":
+            return used, pricing.model_names(tx), {}, tx.now_ns
+        everybody = accounts.listed(tx, actor=viewer.actor)
+        numbers = {one.user_id: one.id or 0 for one in everybody}
+        twice = {name for name, times in Counter(one.name for one in everybody).items() if times > 1}
+        names = {one.user_id: f"{one.name} ({one.user_id})" if one.name in twice else one.name for one in everybody}
+        return used, numbers, names, tx.now_ns
+
+    used, numbers, names, now_ns = viewer.db.read(read)
+    if not used:
+        st.info(_("Nothing was used in this range. Choose a longer one, or connect a program that charges its calls."))
+        return
+    totals = stats.totals(used)
+    _figures(totals, names, by)
+    charts.stacked(
+        periods, used, granularity=granularity, measure=measure, numbers=numbers, names=names, now_ns=now_ns, key="used"
+    )
+    _table(totals, names, by)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
+        _csv(viewer, periods, granularity, user_id, by)
+
+
+def _whose(viewer: Viewer) -> tuple[str | None, str]:
+    """Whose figures, and by what: admins choose."""
+    user_id = people.choose(viewer)
+    if user_id is not None:
+        return user_id, "model"
+    by = address.pick(
+        st.segmented_control,
+        _("Split"),
+        list(BY),
+        key="by",
+        default="model",
+        required=True,
+        name=lambda one: _(BY[one]),
+    )
+    return None, by
+
+
+def _figures(totals: list[Used], names: dict[str, str], by: str) -> None:
+    whole = stats.whole(totals)
+    spent, calls, dearest = st.columns([1, 1, 2])
+    spent.metric(_("Cost, 元"), yuan(whole.cost), border=True, height="stretch")
+    calls.metric(_("Calls"), count(whole.calls), border=True, height="stretch")
+    first = totals[0]
+    dearest.metric(
+        _("Dearest model") if by == "model" else _("Dearest account"),
+        told.plain(names.get(first.name, first.name)),
+        delta=_("{amount} 元, {share} of it all", amount=yuan(first.cost), share=percent(first.cost, whole.cost)),
+        delta_color="off", delta_arrow="off", border=True, height="stretch",
+    )  # fmt: skip
+
+
+def _table(totals: list[Used], names: dict[str, str], by: str) -> None:
+    whole = stats.whole(totals)
+    table(
+        [
+            Column(_("Model") if by == "model" else _("Account"), lambda one: names.get(one.name, one.name)),
+            Column(_("Cost, 元"), lambda one: one.cost, "money"),
+            Column(_("Share"), lambda one: percent(one.cost, whole.cost), "right"),
+            Column(_("Calls"), lambda one: one.calls, "count"),
+            Column(_("Input tokens"), lambda one: one.prompt_tokens, "count"),
+            Column(_("of them cached"), lambda one: one.cached_tokens, "count"),
+            Column(_("Output tokens"), lambda one: one.completion_tokens, "count"),
+        ],
+        totals,
+        alt=_("What was used, dearest first"),
+    )
+
+
+def _csv(viewer: Viewer, periods: list[Period], granularity: str, user_id: str | None, by: str) -> None:
+    csv_link(
+        "stats", user_id=user_id, all="" if user_id else "true", by=by, granularity=granularity,
+        first=periods[0].start.date().isoformat(), last=periods[-1].start.date().isoformat(), timezone=viewer.tz.key,
+    )  # fmt: skip

@@ -10,6 +10,11 @@ from typing import Any
 
 import streamlit as st
 
+from .words import _
+
+PLACES = ("before", "after")
+"""Which page of a list is shown: the one that begins before, or ends after, an entry."""
+
 
 def _bound(key: str, value: Any, default: Any, write: Callable[[Any], str]) -> dict[str, Any]:
     """What a widget needs for its value to come from the address and to go there."""
@@ -21,7 +26,8 @@ def _bound(key: str, value: Any, default: Any, write: Callable[[Any], str]) -> d
             st.query_params.pop(key, None)
         else:
             st.query_params[key] = write(now)
-        st.query_params.pop("page", None)  # another filter begins at the first page
+        for place in PLACES:  # another filter begins at the first page
+            st.query_params.pop(place, None)
 
     return {"key": key, "on_change": note}
 
@@ -33,6 +39,8 @@ def pick(
     """One of `options`, in a selectbox or a segmented control."""
     asked = st.query_params.get(key, default)
     value = asked if asked in options else default
+    if widget is st.segmented_control:
+        more = {"required": True, "wrap": True, **more}
     return widget(label, options, format_func=name, **_bound(key, value, default, str), **more) or default
 
 
@@ -45,7 +53,7 @@ def search(label: str, *, key: str = "q", **more: Any) -> str:
 def dates(label: str, default: tuple[date, date], *, key: str = "dates", **more: Any) -> tuple[date, date] | None:
     """Two dates, the first not after the second; None while only one has been chosen."""
     try:
-        first, _, last = st.query_params.get(key, "").partition("..")
+        first, _dots, last = st.query_params.get(key, "").partition("..")
         value = (date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         value = default
@@ -58,3 +66,37 @@ def dates(label: str, default: tuple[date, date], *, key: str = "dates", **more:
     bound = _bound(key, half if isinstance(half, tuple) and len(half) == 1 else value, None, write)
     chosen = st.date_input(label, **bound, **more)
     return chosen if isinstance(chosen, tuple) and len(chosen) == 2 else None
+
+
+def place(name: str) -> int | None:
+    """The entry that one of PLACES names."""
+    asked = st.query_params.get(name, "")
+    return int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 19 else None
+
+
+def pages(first: int | None, last: int | None, *, more: bool) -> None:
+    """Buttons for the pages of a list, newest first; `first` and `last` are the entries on this one, `more` says whether
+    the list goes on in the direction that it was opened in."""
+    backwards = place("after") is not None
+    newer = more if backwards else place("before") is not None
+    older = backwards or more
+
+    def go(**to: int) -> None:
+        for name in PLACES:
+            st.query_params.pop(name, None)
+        st.query_params.update(to)
+
+    if newer or older:
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            st.button(_("Newest"), on_click=go, disabled=not newer, icon=":material/first_page:")
+            st.button(
+                _("Newer"), on_click=go, kwargs={"after": first}, disabled=not newer, icon=":material/chevron_left:"
+            )
+            st.button(
+                _("Older"),
+                on_click=go,
+                kwargs={"before": last},
+                disabled=not older,
+                icon=":material/chevron_right:",
+                icon_position="right",
+            )

@@ -101,13 +101,19 @@ def _stacked(
                     titleX=0,
                     domain=False,
                     ticks=False,
-                    format="~s" if measure != "cost" else "",
+                    format=",.4~f" if measure == "cost" else "~s",
                 ),
             ),
             color=alt.Color(
                 "name:N",
                 scale=alt.Scale(domain=series, range=colours),
-                legend=alt.Legend(title=None, orient="bottom", columns=4, labelLimit=220, symbolType="square")
+                legend=alt.Legend(
+                    title=None,
+                    orient="bottom",
+                    columns=alt.ExprRef("max(1, floor(width / 200))"),
+                    labelLimit=220,
+                    symbolType="square",
+                )
                 if len(series) > 1
                 else None,
             ),

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from billing_core import ledger, logs
+from billing_core import ledger, logs, stats
 from billing_core.errors import BillingError
 from billing_core.logs import Row
 
-from . import told
+from . import dialog, told
 from .tables import Column
 from .tables import table as draw
 from .viewer import Viewer
@@ -17,30 +17,46 @@ from .words import SOURCES, TYPES, _, count, moment, price, sentence, yuan
 
 def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = False, account: bool = False) -> None:
     """The rows; one that is clicked opens. `balance`: with the balance after each; `account`: with whose they are."""
+    year = stats.from_ns(viewer.db.clock(), viewer.tz).year
     columns = [
-        Column(_("Time"), lambda row: moment(row.created_at_ns, viewer.tz), width=130),
-        *([Column(_("Account"), lambda row: row.name, width=110)] if account else []),
-        Column(_("Type"), lambda row: _(TYPES[row.type]), width=90),
-        Column(_("Model or remark"), about),
-        Column(_("Input"), lambda row: row.prompt_tokens, "count", width=75),
-        Column(_("Output"), lambda row: row.completion_tokens, "count", width=75),
-        Column(_("Amount, 元"), lambda row: row.amount, "signed", width=95),
-        *([Column(_("Balance, 元"), lambda row: row.balance_after, "money", width=100)] if balance else []),
+        Column(_("Entry"), lambda row: str(row.id), "right"),
+        Column(_("Time"), lambda row: moment(row.created_at_ns, viewer.tz, this_year=year)),
+        *([Column(_("Account"), lambda row: row.name, width=100)] if account else []),
+        Column(_("Type"), _type, width=120),
+        Column(_("Model or remark"), about, width=180),
+        Column(_("Tokens in → out"), tokens, "right"),
+        Column(_("Cost, 元"), lambda row: row.cost if row.type in ("deduct", "settle") else None, "money", width=80),
+        Column(_("Amount, 元"), lambda row: row.amount, "signed", width=90),
+        *([Column(_("Balance, 元"), lambda row: row.balance_after, "money", width=96)] if balance else []),
     ]
-    place = draw(columns, rows, alt=_("Entries, newest first"), key=key, select=True)
-    if place is not None:
-        st.dialog(_("Entry {id}", id=rows[place].id), width="medium")(_opened)(viewer, rows[place])
+    opened(viewer, rows, draw(columns, rows, alt=_("Entries, newest first"), key=key, select=True))
+
+
+def opened(viewer: Viewer, rows: Sequence[Row], clicked: int | None = None) -> None:
+    """The dialog of one entry, while it is open: of the row that was `clicked`, or by dialog.open("entry", id)."""
+    if clicked is not None:
+        dialog.open("entry", rows[clicked].id)
+    asked = dialog.asked("entry")
+    if asked is not None:
+        row = viewer.db.read(logs.one, *asked, actor=viewer.actor)
+        dialog.show(_("Entry {id}", id=row.id), _opened, viewer, row, width="medium")
+
+
+def _type(row: Row) -> str:
+    """What happened, and the entry that it belongs with: a hold and its end are one call."""
+    if row.type == "precharge" and row.ended_by:
+        return f"{_(TYPES[row.type])} → {row.ended_by}"
+    other = row.precharge_id or row.reverses_id
+    return f"{_(TYPES[row.type])} ← {other}" if other else _(TYPES[row.type])
+
+
+def tokens(row: Row) -> str:
+    return "" if row.prompt_tokens is None else f"{count(row.prompt_tokens)} → {count(row.completion_tokens)}"
 
 
 def about(row: Row) -> str:
-    """What an entry is about: the model, the remark, the entries that it belongs to."""
-    parts = [row.model or "", row.remark]
-    if row.precharge_id:
-        parts.append(_("of hold {id}", id=row.precharge_id))
-    if row.reverses_id:
-        parts.append(_("undoes {id}", id=row.reverses_id))
-    if row.reversed_by:
-        parts.append(_("undone by {id}", id=row.reversed_by))
+    """The model, the remark, and whether it was undone."""
+    parts = [row.model or "", row.remark, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
     return " · ".join(part for part in parts if part)
 
 
@@ -56,6 +72,8 @@ def _opened(viewer: Viewer, row: Row) -> None:
         (_("Model"), f"`{row.model}`" if row.model else ""),
         (_("By"), f"{row.operator_name} ({row.operator_id})" if row.operator_id else ""),
         (_("Remark"), told.plain(row.remark)),
+        (_("Ended by"), _("entry {id}", id=row.ended_by) if row.ended_by else ""),
+        (_("Held"), _("{amount} 元", amount=yuan(row.held)) if row.type in ("precharge", "settle") else ""),
         (_("Belongs to"), _("hold {id}", id=row.precharge_id) if row.precharge_id else ""),
         (_("Undoes"), _("entry {id}", id=row.reverses_id) if row.reverses_id else ""),
         (_("Undone by"), _("entry {id}", id=row.reversed_by) if row.reversed_by else ""),
@@ -113,7 +131,7 @@ def _reverse(viewer: Viewer, row: Row) -> None:
         except BillingError as error:
             st.error(sentence(error))
             return
-        told.later(
-            _("Entry {id} is undone; {name} has {balance} 元.", id=row.id, name=row.name, balance=yuan(done.balance))
+        name = told.plain(row.name)
+        dialog.done(
+            _("Entry {id} is undone; {name} has {balance} 元.", id=row.id, name=name, balance=yuan(done.balance))
         )
-        st.rerun()

@@ -15,7 +15,9 @@ from billing_core.money import decimals_needed, price_yuan, to_yuan
 
 from .words import _, count, price, yuan
 
-Kind = Literal["text", "money", "signed", "price", "count", "line"]
+ROWS_AT_ONCE = 60
+"""A longer table scrolls in itself."""
+Kind = Literal["text", "money", "signed", "price", "count", "line", "right"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ _EXACT: dict[str, Callable[[int], Decimal]] = {"money": to_yuan, "signed": to_yu
 def table(
     columns: Sequence[Column], rows: Sequence[Any], *, alt: str, key: str | None = None, select: bool = False
 ) -> int | None:
-    """Draw the rows; with `select`, the place of the one that was clicked."""
+    """Draw the rows; with `select` (and a `key`), the place of the one that was just clicked."""
     red = f"color: {'#ff8a80' if st.context.theme.type == 'dark' else '#b3261e'}"
     data: dict[str, list[Any]] = {}
     config: dict[str, Any] = {}
@@ -56,8 +58,10 @@ def table(
         data[column.heading] = [None if value is None else exact(value) for value in values] if exact else values
         if column.kind == "line":
             config[column.heading] = st.column_config.LineChartColumn(width=column.width or "small", y_min=0)
-        elif column.kind == "text":
-            config[column.heading] = st.column_config.TextColumn(width=column.width, pinned=column.pinned)
+        elif column.kind in ("text", "right"):
+            config[column.heading] = st.column_config.TextColumn(
+                width=column.width, pinned=column.pinned, alignment="right" if column.kind == "right" else None
+            )
         else:
             config[column.heading] = st.column_config.NumberColumn(width=column.width, pinned=column.pinned)
             styled.append((column, values, dict(zip(data[column.heading], values, strict=True))))
@@ -68,12 +72,21 @@ def table(
         style = style.format(lambda value, raw=raw, shown=shown: shown(raw.get(value)), subset=[column.heading])
         if column.kind == "money":
             style = style.map(lambda value: red if value is not None and value < 0 else "", subset=[column.heading])
-    chosen = st.dataframe(
-        style, hide_index=True, column_config=config, alt=alt, key=key,
-        **({"on_select": "rerun", "selection_mode": "single-cell"} if select else {}),
+    st.dataframe(
+        style, hide_index=True, column_config=config, alt=alt, key=key, placeholder="",
+        height="content" if len(rows) <= ROWS_AT_ONCE else "auto",
+        **({"on_select": partial(_note_click, key), "selection_mode": "single-cell"} if select else {}),
     )  # fmt: skip
-    picked = chosen.selection.cells if select else []
-    return picked[0][0] if picked and picked[0][0] < len(rows) else None
+    clicked = st.session_state.pop(f"{key}-clicked", None) if select else None
+    return clicked if clicked is not None and clicked < len(rows) else None
+
+
+def _note_click(key: str) -> None:
+    """A click counts once: the cell is let go, so that another run doesn't repeat it and the same row can be clicked
+    again."""
+    for row, _column in st.session_state[key].selection.cells:
+        st.session_state[f"{key}-clicked"] = row
+    st.session_state[key] = {"selection": {"rows": [], "columns": [], "cells": []}}
 
 
 def csv_link(what: str, **filters: Any) -> None:

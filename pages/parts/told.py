@@ -1,16 +1,28 @@
-"""What has been done is told once, after the page has been drawn anew."""
+"""What has been done is told once, after the page has been drawn anew; what is wrong, beside its field."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from billing_core.errors import BillingError
+
+from .words import sentence
 
 
 def later(message: str) -> None:
     """Show this as a toast at the page's next run."""
-    st.session_state.setdefault("told", []).append(message)
+    told = st.session_state.setdefault("told", [])
+    if message not in told:  # a double click runs twice
+        told.append(message)
 
 
 def now() -> None:
     for message in st.session_state.pop("told", []):
         st.toast(message, icon=":material/check_circle:", duration="long")
+
+
+def problem(error: BillingError, otherwise: DeltaGenerator, **places: DeltaGenerator) -> None:
+    """Say what is wrong in the place of the field that it is about."""
+    places.get(getattr(error, "field", None) or "", otherwise).error(plain(sentence(error)))
 
 
 def plain(text: str) -> str:

@@ -1,24 +1,28 @@
 """Words and figures as the viewer reads them: translated, in the viewer's zone, money in 元."""
 
-from datetime import date
+from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_datetime, format_skeleton, get_timezone_name
+from babel.dates import format_datetime, format_skeleton, get_timezone_name
 from babel.numbers import format_decimal, format_percent
 
 from billing_core.errors import BillingError
+from billing_core.glossary import ROLES, SOURCES, STATUSES, TYPES
 from billing_core.i18n import N_, ntranslate, translate
 from billing_core.money import format_price, format_yuan
 from billing_core.stats import Period, from_ns
 
 __all__ = [
     "N_",
+    "ROLES",
+    "SOURCES",
+    "STATUSES",
+    "TYPES",
     "_",
     "count",
-    "day",
     "language",
     "locale",
     "moment",
@@ -76,13 +80,18 @@ def percent(part: int, whole: int) -> str:
     return str(format_percent(Decimal(part) / whole, "#,##0.0%", locale=locale())) if whole else "–"
 
 
-def moment(ns: int, tz: ZoneInfo, *, full: bool = False) -> str:
-    """A moment in the viewer's zone; `full` with seconds and the zone."""
-    return str(format_datetime(from_ns(ns, tz), "long" if full else "short", locale=locale()))
+def moment(ns: int, tz: ZoneInfo, *, full: bool = False, this_year: int | None = None) -> str:
+    """A moment in the viewer's zone; `full` with seconds and the zone, and without its year where that is `this_year`."""
+    at = from_ns(ns, tz)
+    if full:
+        return str(format_datetime(at, "long", locale=locale()))
+    return _day_and_time(at, "MMMd" if at.year == this_year else "yMMMd")
 
 
-def day(value: date) -> str:
-    return str(format_date(value, "medium", locale=locale()))
+def _day_and_time(at: datetime, day: str) -> str:
+    """A day, by Babel's skeleton, and a time, put together as the language does."""
+    written = (format_skeleton(skeleton, at, locale=locale()) for skeleton in ("Hm", day))
+    return str(locale().datetime_formats["medium"]).format(*written)
 
 
 def zone_name(tz: ZoneInfo) -> str:
@@ -90,24 +99,8 @@ def zone_name(tz: ZoneInfo) -> str:
     return f"{tz.key} ({get_timezone_name(tz, locale=locale())})" if tz.key != "UTC" else "UTC"
 
 
-_SKELETONS = {"hour": "MMMdHm", "day": "yMMMEd", "month": "yMMMM"}
-
-
 def period_label(period: Period, granularity: str) -> str:
-    """A period's name, told apart from every other one's."""
-    text = str(format_skeleton(_SKELETONS[granularity], period.start, locale=locale()))
-    return f"{text} ({period.start:%z})" if granularity == "hour" and period.start.fold else text
-
-
-TYPES = {
-    "deduct": N_("Charge"),
-    "precharge": N_("Held"),
-    "settle": N_("Settled"),
-    "refund": N_("Refund"),
-    "expire": N_("Hold expired"),
-    "recharge": N_("Recharge"),
-    "reversal": N_("Reversal"),
-}
-STATUSES = {"active": N_("Active"), "frozen": N_("Frozen")}
-ROLES = {"member": N_("Member"), "admin": N_("Admin")}
-SOURCES = {"database": N_("Set here"), "catalogue": N_("Built in"), "default": N_("Default")}
+    """A period's name, told apart from every other one's: of two hours called the same, the later says its offset."""
+    if granularity == "hour":
+        return _day_and_time(period.start, "MMMd") + (f" ({period.start:%z})" if period.start.fold else "")
+    return str(format_skeleton({"day": "yMMMEd", "month": "yMMMM"}[granularity], period.start, locale=locale()))

@@ -1,0 +1,28 @@
+"""Whose figures are shown: one's own; an admin chooses among all accounts."""
+
+import streamlit as st
+
+from billing_core import accounts
+from billing_core.accounts import Actor
+from billing_core.database import Transaction
+
+from . import address
+from .viewer import Viewer
+from .words import _
+
+ALL = "*"
+"""All accounts, in the address."""
+
+
+def choose(viewer: Viewer) -> str | None:
+    """The account whose figures are shown; None: all of them."""
+    if not viewer.is_admin:
+        return viewer.user_id
+    called = {ALL: _("All accounts"), **viewer.db.read(names, viewer.actor)}
+    chosen = address.pick(st.selectbox, _("Account"), list(called), key="account", default=ALL, name=called.__getitem__)
+    return None if chosen == ALL else chosen
+
+
+def names(tx: Transaction, actor: Actor) -> dict[str, str]:
+    """What to call each account in a list to choose from."""
+    return {one.user_id: f"{one.name} ({one.user_id})" for one in accounts.listed(tx, actor=actor)}

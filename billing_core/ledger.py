@@ -317,8 +317,10 @@ class Change:
 
 
 def preview_recharge(tx: Transaction, user_id: str, amount: int, *, actor: Actor) -> Change:
-    """Raises UnknownAccount, Forbidden."""
+    """Raises Invalid for 0, UnknownAccount, Forbidden."""
     actor.must_be_admin()
+    if amount == 0:
+        raise Invalid(N_("0 元 changes nothing. Write 100 to add 100 元, or -100 to take 100 元 off."), field="amount")
     before = balance(tx, find(tx, user_id))
     return Change(before, before + amount)
 

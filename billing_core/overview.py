@@ -128,6 +128,17 @@ class Team:
     in_debt: list[Overview]
 
 
+def neediest_first(rows: list[Overview]) -> list[Overview]:
+    """Who is in debt, the deepest first; then who runs out within SOON_DAYS, the soonest first; then the rest, as given."""
+
+    def need(row: Overview) -> tuple[int, int]:
+        if row.balance < 0:
+            return 0, row.balance
+        return (1, row.days_left or 0) if row.runs_out_soon else (2, 0)
+
+    return sorted(rows, key=need)
+
+
 def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Team:
     """Raises Forbidden."""
     everybody = accounts.listed(tx, actor=actor)

@@ -1,0 +1,34 @@
+"""One dialog at a time. It stays open, whatever makes the page run again, until its work is done or it is closed."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import streamlit as st
+
+from . import told
+
+
+def open(name: str, *about: Any) -> None:
+    """Open the dialog `name`; `about` says what it is about. For a button's `on_click`."""
+    st.session_state["dialog"] = (name, about)
+
+
+def close() -> None:
+    st.session_state.pop("dialog", None)
+
+
+def asked(name: str) -> tuple[Any, ...] | None:
+    """What the dialog `name` is about, while it is open."""
+    opened, about = st.session_state.get("dialog", ("", ()))
+    return about if opened == name else None
+
+
+def show(title: str, content: Callable[..., None], *about: Any, width: Literal["small", "medium"] = "small") -> None:
+    st.dialog(title, width=width, on_dismiss=close)(content)(*about)
+
+
+def done(message: str) -> None:
+    """Close the dialog, draw the page anew, and tell what has happened."""
+    close()
+    told.later(message)
+    st.rerun()

@@ -1,13 +1,14 @@
 """Sentences in the reader's language: gettext, with the catalogues in `locale/`.
 
 English stands in the code. `N_("…")` marks a sentence that is translated later (an error's, say); `translate(…)` gives
-it in a language. The catalogue is the `.po` file itself, turned into gettext's own form in memory, so that nothing has
-to be compiled after a change.
+it in a language. The catalogue is the `.po` file itself, read when it is first needed, so that nothing has to be
+compiled after a change; `locale/update.py` keeps it in step with the code.
 """
 
+import json
+import re
 from functools import cache
-from gettext import GNUTranslations, NullTranslations
-from io import BytesIO
+from gettext import NullTranslations
 from pathlib import Path
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
@@ -19,21 +20,35 @@ def N_(message: str) -> str:
     return message
 
 
+class Catalogue(NullTranslations):
+    """A `.po` file. Babel reads one too, in the time that a whole shell command may take."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.texts = {}
+        for entry in source.split("\n\n"):
+            parts = {
+                name: "".join(map(json.loads, re.findall(r'".*"', strings)))
+                for name, strings in re.findall(r'^(msg\w+(?:\[0\])?)((?:\s+".*")+)', entry, re.MULTILINE)
+            }
+            if text := parts.get("msgstr") or parts.get("msgstr[0]"):
+                self.texts[parts["msgid"]] = text
+
+    def gettext(self, message: str) -> str:
+        return self.texts.get(message, message)
+
+    def ngettext(self, singular: str, plural: str, number: int) -> str:
+        """Chinese has one form for all numbers; a language with more needs a rule here."""
+        return self.texts.get(singular) or super().ngettext(singular, plural, number)
+
+
 @cache
 def translations(language: str) -> NullTranslations:
     """gettext's translations for a language of LANGUAGES; English needs none."""
     source = LOCALE / language / "LC_MESSAGES" / "billing.po"
     if language not in LANGUAGES or not source.exists():
         return NullTranslations()
-    from babel.messages.mofile import write_mo
-    from babel.messages.pofile import read_po
-
-    with source.open("rb") as file:
-        catalogue = read_po(file, locale=language)
-    compiled = BytesIO()
-    write_mo(compiled, catalogue)
-    compiled.seek(0)
-    return GNUTranslations(compiled)
+    return Catalogue(source.read_text("utf-8"))
 
 
 def translate(message: str, language: str = "en", /, **params: object) -> str:

@@ -177,8 +177,8 @@ def test_accounts_are_listed_and_searched(run: Run, ann: str) -> None:
     lines = run("account", "list").stdout.splitlines()
     assert lines[0].split() == ["Account", "Name", "Role", "Status", "Balance,", "元", "Consumed,", "元"]
     assert [line.split() for line in lines[2:]] == [
-        ["ann", "Ann", "member", "active", "0.00", "0.00"],
-        ["wang", "王磊", "member", "active", "12.50", "0.00"],
+        ["ann", "Ann", "Member", "Active", "0.00", "0.00"],
+        ["wang", "王磊", "Member", "Active", "12.50", "0.00"],
     ]
     (found,) = answer("account", "list", "--search", "王")
     assert found == {
@@ -440,7 +440,7 @@ def some(run: Run, db: Database, ann: str) -> Run:
 def test_logs_are_shown_newest_first(some: Run) -> None:
     lines = some("logs").stdout.splitlines()
     assert lines[0].split()[:4] == ["No.", "Time", "Account", "Type"]
-    assert lines[3].split()[:6] == ["2", "2025-06-15", "23:06", "ann", "deduct", "free/of-a-kind"]
+    assert lines[3].split()[:6] == ["2", "2025-06-15", "23:06", "ann", "Charge", "free/of-a-kind"]
     assert lines[4].endswith("+1.00         1.00")
     assert "15:06" in some("logs", "--timezone", "UTC").stdout
     assert len(some("logs", "ann", "--limit", "1").stdout.splitlines()) == 3

@@ -5,6 +5,7 @@ error and exit code 1; wrong usage is Typer's and exit code 2. What takes long t
 commands, so that `--help` and a mistyped option answer at once.
 """
 
+import gc
 import sys
 from typing import Annotated, Any
 
@@ -121,6 +122,7 @@ app.command("migrate", rich_help_panel=CARE)(upkeep.migrate)
 
 
 def main() -> None:
+    gc.set_threshold(100_000)  # importing makes many objects and no rubbish: a seventh of a command's time
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names are Chinese too, whatever the terminal was set up for
             stream.reconfigure(errors="backslashreplace", **({} if stream.isatty() else {"encoding": "utf-8"}))

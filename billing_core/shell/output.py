@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from unicodedata import east_asian_width
 from zoneinfo import ZoneInfo
 
 import typer
@@ -48,6 +49,11 @@ def language() -> str:
 def say(message: str, **params: object) -> None:
     """A sentence on standard output, in the reader's language."""
     typer.echo(translate(message, language(), **params))
+
+
+def word(words: dict[str, str], code: str) -> str:
+    """A code of `glossary` as a person reads it."""
+    return translate(words[code], language())
 
 
 def hint(message: str, **params: object) -> None:
@@ -218,13 +224,16 @@ def table(columns: list[Column], rows: Iterable[list[Any]]) -> None:
 
 def record(rows: Iterable[tuple[str, Any]]) -> None:
     """One thing, a line a property."""
-    from rich.table import Table
-    from rich.text import Text
+    named = [(translate(name, language()), value) for name, value in rows]
+    longest = max(width(name) for name, _ in named)
+    for name, value in named:
+        gap = " " * (longest - width(name) + GAP)
+        typer.echo(f"{typer.style(name, bold=True)}{gap}{'' if value is None else value}")
 
-    grid = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, value in rows:
-        grid.add_row(Text(translate(name, language()), style="bold"), Text("" if value is None else str(value)))
-    console().print(grid)
+
+def width(text: str) -> int:
+    """The cells that a text takes: two for a Chinese letter. Rich knows it better, and takes long to import."""
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 @contextmanager

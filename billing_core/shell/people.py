@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import Invalid
-from ..i18n import N_
+from ..glossary import RIGHTS, ROLES, STATUSES
+from ..i18n import N_, translate
 from ..money import format_yuan
 from .help import Shell
 from .output import (
@@ -18,12 +19,14 @@ from .output import (
     hao,
     hint,
     iso,
+    language,
     print_json,
     read_text,
     record,
     say,
     shown,
     table,
+    word,
     zone,
 )  # fmt: skip
 
@@ -47,9 +50,6 @@ def _password(file: str | None, *, may_be_none: bool) -> str | None:
     if not sys.stdin.isatty():
         return None
     from getpass import getpass
-
-    from ..i18n import translate
-    from .output import language
 
     question = N_("Password (Enter for none): ") if may_be_none else N_("New password: ")
     first = getpass(translate(question, language()))
@@ -122,7 +122,7 @@ def list_(
             Column(N_("Balance, 元"), right=True), Column(N_("Consumed, 元"), right=True),
         ],
         (
-            [one.user_id, one.name, one.role, one.status, format_yuan(balance), format_yuan(one.total_consumed)]
+            [one.user_id, one.name, word(ROLES, one.role), word(STATUSES, one.status), format_yuan(balance), format_yuan(one.total_consumed)]
             for one, balance in rows
         ),
     )  # fmt: skip
@@ -145,13 +145,10 @@ def show(user_id: UserId, timezone: ZoneOption = None, as_json: JsonOption = Fal
         more = {**hao("held", held), "has_password": one.password_hash is not None, "keys": keys}
         return print_json(_as_json(one, balance) | more | {"created_at": iso(one.created_at_ns, tz)})
     yes_no = N_("yes") if one.password_hash else N_("no: can't sign in on the page")
-    from ..i18n import translate
-    from .output import language
-
     record(
         [
-            (N_("Account"), one.user_id), (N_("Name"), one.name), (N_("Email"), one.email), (N_("Role"), one.role),
-            (N_("Status"), one.status), (N_("Balance"), f"{format_yuan(balance)} 元"),
+            (N_("Account"), one.user_id), (N_("Name"), one.name), (N_("Email"), one.email), (N_("Role"), word(ROLES, one.role)),
+            (N_("Status"), word(STATUSES, one.status)), (N_("Balance"), f"{format_yuan(balance)} 元"),
             (N_("Held"), f"{format_yuan(held)} 元"), (N_("Consumed"), f"{format_yuan(one.total_consumed)} 元"),
             (N_("Password"), translate(yes_no, language())), (N_("Keys"), keys), (N_("Since"), shown(one.created_at_ns, tz)),
         ]
@@ -267,7 +264,7 @@ def list_keys(
         ],
         (
             [
-                each.id, owner, each.name, each.hint + "…", each.can, shown(each.created_at_ns, tz),
+                each.id, owner, each.name, each.hint + "…", word(RIGHTS, each.can), shown(each.created_at_ns, tz),
                 shown(each.last_used_at_ns, tz), shown(each.revoked_at_ns, tz),
             ]
             for each, owner in rows

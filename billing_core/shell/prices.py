@@ -5,10 +5,27 @@ from typing import Annotated, Any
 
 import typer
 
-from ..i18n import N_
+from ..glossary import SOURCES
+from ..i18n import N_, translate
 from ..money import format_price, parse_price
 from .help import Shell
-from .output import Column, JsonOption, ZoneOption, db, hint, iso, moment, print_json, record, say, shown, table, zone
+from .output import (
+    Column,
+    JsonOption,
+    ZoneOption,
+    db,
+    hint,
+    iso,
+    language,
+    moment,
+    print_json,
+    record,
+    say,
+    shown,
+    table,
+    word,
+    zone,
+)  # fmt: skip
 from .spending import MINUS, WithAmounts
 
 price = Shell(name="price", help="What a model costs, in 元 per million tokens.")
@@ -24,9 +41,6 @@ _COLUMNS = [
 
 def _cells(one: Any, tz: tzinfo) -> list[Any]:
     if one.input is None:
-        from ..i18n import translate
-        from .output import language
-
         return [one.model, translate(N_("retired"), language()), "", "", "", shown(one.valid_from_ns, tz)]
     amounts = [getattr(one, part) for part in PARTS]
     return [one.model, *("" if each is None else format_price(each) for each in amounts), shown(one.valid_from_ns, tz)]
@@ -62,19 +76,11 @@ def show(model: ModelArgument, timezone: ZoneOption = None, as_json: JsonOption 
     if as_json:
         since = iso(rates.valid_from_ns, tz) if rates.source == "database" else None
         return print_json({"model_id": model, **pricing.as_yuan(rates), "source": rates.source, "valid_from": since})
-    from ..i18n import translate
-    from .output import language
-
-    source = {
-        "database": N_("set by an admin"),
-        "catalogue": N_("built in"),
-        "default": N_("built in, for models that nobody knows"),
-    }
     record(
         [
             (N_("Model"), model), (N_("Input"), format_price(rates.input)), (N_("Output"), format_price(rates.output)),
             (N_("Cache read"), format_price(rates.cache_read)), (N_("Cache write"), format_price(rates.cache_write)),
-            (N_("Source"), translate(source[rates.source], language())),
+            (N_("Source"), word(SOURCES, rates.source)),
         ]
     )  # fmt: skip
 

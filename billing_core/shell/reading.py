@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..glossary import TYPES
 from ..i18n import N_, translate
 from ..money import format_yuan, price_yuan
 from .output import (
@@ -24,6 +25,7 @@ from .output import (
     print_json,
     shown,
     table,
+    word,
     zone,
 )  # fmt: skip
 
@@ -116,7 +118,7 @@ def logs(
         ],
         (
             [
-                row.id, shown(row.created_at_ns, tz), *([] if user_id else [row.user_id]), row.type, _about(row),
+                row.id, shown(row.created_at_ns, tz), *([] if user_id else [row.user_id]), word(TYPES, row.type), _about(row),
                 _count(row.prompt_tokens), _count(row.cached_tokens), _count(row.completion_tokens),
                 format_yuan(row.amount, sign=True), format_yuan(row.balance_after),
             ]

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..glossary import STATUSES
 from ..i18n import N_
 from ..money import format_yuan, parse_yuan
 from .help import Command
-from .output import JsonOption, UserId, db, hao, print_json, read_text, record, say
+from .output import JsonOption, UserId, db, hao, print_json, read_text, record, say, word
 
 _NEGATIVE = re.compile(r"-[0-9.]")
 MINUS = "−"
@@ -72,7 +73,7 @@ def balance(user_id: UserId, as_json: JsonOption = False) -> None:
     record(
         [
             (N_("Balance"), f"{format_yuan(left)} 元"), (N_("Held"), f"{format_yuan(held)} 元"),
-            (N_("Consumed"), f"{format_yuan(account.total_consumed)} 元"), (N_("Status"), account.status),
+            (N_("Consumed"), f"{format_yuan(account.total_consumed)} 元"), (N_("Status"), word(STATUSES, account.status)),
         ]
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
         servers=[{"url": PREFIX}],
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         exception_handlers=errors.HANDLERS,
         generate_unique_id_function=lambda route: route.name,
     )

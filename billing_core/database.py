@@ -38,6 +38,9 @@ RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
 
 
+_BUSY = N_("The database is busy. Nothing was changed; try again in a moment.")
+
+
 class Retry(Exception):
     """Raised inside a write: somebody else was first; run the whole transaction again."""
 
@@ -103,11 +106,13 @@ class Database:
                     return result
             except Retry:
                 pass
+            except sa.exc.TimeoutError as error:  # every connection was in use for as long as one is waited for
+                raise DatabaseUnavailable(_BUSY) from error
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES:
                     raise unavailable(error) from error
             time.sleep(min(0.001 * 2**attempt, 0.1))
-        raise DatabaseUnavailable(N_("The database is busy. Nothing was changed; try again in a moment."))
+        raise DatabaseUnavailable(_BUSY)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -143,7 +148,7 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
             N_("The database is read-only. Give the app the right to write the file and its folder, then try again.")
         )
     if "locked" in text or "busy" in text:
-        return DatabaseUnavailable(N_("The database is busy. Nothing was changed; try again in a moment."))
+        return DatabaseUnavailable(_BUSY)
     if "full" in text or "no space" in text:
         return DatabaseUnavailable(N_("The disk is full. Nothing was changed; make room, then try again."))
     if "not a database" in text or "malformed" in text:

@@ -7,10 +7,10 @@ from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.stats import Period, from_ns
 
-from .parts import address, entries, people, ranges
+from .parts import address, entries, people, ranges, told
 from .parts.tables import csv_link
 from .parts.viewer import Viewer
-from .parts.words import TYPES, _, ngettext, sentence, yuan, zone_name
+from .parts.words import TYPES, _, ngettext, yuan, zone_name
 
 AT_ONCE = 50
 KINDS = {"": None, "calls": ("deduct", "settle"), **{type: (type,) for type in TYPES}}
@@ -22,7 +22,7 @@ def page(viewer: Viewer) -> None:
     try:
         periods, filters = _filters(viewer)
     except BillingError as error:
-        st.error(sentence(error))
+        told.problem(error, st.container())
         return
     before, after = address.place("before"), address.place("after")
 

@@ -11,7 +11,7 @@ from billing_core.i18n import LANGUAGES
 from .parts import keys, told
 from .parts import viewer as viewers
 from .parts.viewer import Viewer
-from .parts.words import _, sentence
+from .parts.words import _
 
 
 def page(viewer: Viewer) -> None:
@@ -69,7 +69,7 @@ def _password(viewer: Viewer) -> None:
                 keep_session=viewers.session_secret(),
             )  # fmt: skip
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             return
         told.later(_("The password is changed. Other sessions of yours have ended."))
         st.rerun()

@@ -11,8 +11,8 @@ from billing_core.errors import BillingError, TooManyTries
 from billing_core.i18n import LANGUAGES
 from billing_core.models import Account
 
-from .parts import frame
-from .parts.words import _, language, sentence
+from .parts import frame, told
+from .parts.words import _, language
 
 
 def page(db: Database) -> None:
@@ -38,7 +38,7 @@ def _sign_in(db: Database) -> None:
             account = signin.check_password(db, user_id, password)
             _enter(db, account)
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             if not isinstance(error, TooManyTries):
                 st.caption(_("Forgotten it? An admin can give you a new one."))
 
@@ -84,7 +84,7 @@ def _set_up(db: Database, secret: str) -> None:
         try:
             account = db.write(signin.set_up, secret, user_id, name, signin.hash_password(password))
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             return
         st.query_params.clear()
         _enter(db, account)

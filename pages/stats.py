@@ -12,7 +12,7 @@ from billing_core.stats import Period, Used
 from .parts import address, charts, people, ranges, told
 from .parts.tables import Column, csv_link, table
 from .parts.viewer import Viewer
-from .parts.words import N_, _, count, percent, sentence, yuan, zone_name
+from .parts.words import N_, _, count, percent, yuan, zone_name
 
 BY = {"model": N_("By model"), "account": N_("By account")}
 
@@ -23,7 +23,7 @@ def page(viewer: Viewer) -> None:
         try:
             periods, granularity = ranges.choose(viewer, "30d")
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             return
         measure = address.pick(
             st.segmented_control, _("Measure"), list(charts.MEASURES), key="measure", default="cost",

@@ -5,14 +5,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import sqlalchemy as sa
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
-from billing_core import accounts
+from billing_core import accounts, signin
 from billing_core.accounts import SHELL
-from billing_core.database import Database, prepare
+from billing_core.database import Database, open_database, prepare
+
+ROOT = Path(__file__).parent.parent
 
 SECOND = 1_000_000_000
 NOON = 1_750_000_000 * SECOND
@@ -105,3 +109,38 @@ def ann(db: Database) -> str:
     """An account's user id, with a balance of 0."""
     db.write(accounts.add, "ann", "Ann", actor=SHELL)
     return "ann"
+
+
+# Pages
+
+
+class Visit(Protocol):
+    def __call__(self, path: str, user_id: str | None = None, **asked: str) -> AppTest: ...
+
+
+@pytest.fixture
+def visit(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
+    """Open a page of the app on a SQLite file of its own (`visit_db`), as somebody with a real session; `asked` is what
+    the address holds behind the `?`. Of the browser only the cookie is made up."""
+    from pages.parts import viewer
+
+    monkeypatch.setenv("BILLING_DATABASE_URL", sqlite_url)
+
+    def open_page(path: str, user_id: str | None = None, **asked: str) -> AppTest:
+        db = open_database(sqlite_url)
+        secret = db.write(lambda tx: signin.issue(tx, "session", accounts.find(tx, user_id))) if user_id else None
+        monkeypatch.setattr(viewer, "session_secret", lambda: secret)
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+        for name, value in asked.items():
+            app.query_params[name] = value
+        # AppTest.switch_page() knows pages that are files; ours are functions, known by their address.
+        app._page_hash = calc_hash("" if path == "balance" else path)
+        return app.run()
+
+    return open_page
+
+
+@pytest.fixture
+def visit_db(sqlite_url: str) -> Database:
+    """The database that `visit` opens pages on."""
+    return open_database(sqlite_url)

@@ -15,7 +15,7 @@ from .. import accounts, balance, logs, my_account, prices, recharge, sign_in, s
 from . import told
 from . import viewer as viewers
 from .viewer import Viewer
-from .words import N_, _, sentence
+from .words import N_, _
 
 ICON = Path(__file__).with_name("icon.png")
 ROOMS = {
@@ -41,7 +41,7 @@ def show() -> None:
         _show()
     except BillingError as error:
         viewers.choose(None)
-        st.error(sentence(error), icon=":material/error:")
+        told.problem(error, st.container())
 
 
 def _show() -> None:
@@ -94,7 +94,7 @@ def unexpected(error: Exception) -> bool:
     """What a viewer reads where a page fails; the rest is for the log."""
     viewers.choose(None)
     if isinstance(error, BillingError):
-        st.error(sentence(error), icon=":material/error:")
+        told.problem(error, st.container())
         if isinstance(error, DatabaseUnavailable):
             logging.getLogger("billing").error("%s", error)
         return True

@@ -10,7 +10,7 @@ from billing_core.models import ApiKey
 from . import told
 from .tables import Column, table
 from .viewer import Viewer
-from .words import _, moment, sentence
+from .words import _, moment
 
 RIGHTS = {"": N_("reads its own account"), "charge": N_("charges calls"), "admin": N_("does what an admin may")}
 
@@ -70,7 +70,7 @@ def _add(viewer: Viewer, user_id: str) -> None:
         try:
             _key, secret = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             return
         st.success(_("Copy the key now: it is shown only this once."), icon=":material/key:")
         st.code(secret, language=None)

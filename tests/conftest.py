@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 import sqlalchemy as sa
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -114,6 +115,14 @@ def ann(db: Database) -> str:
 # Pages
 
 
+class OurPages(PagesManager):
+    """As app.py tells the server: the folder pages/ is not Streamlit's to run."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        PagesManager.uses_pages_directory = False
+        super().__init__(*args, **kwargs)
+
+
 class Visit(Protocol):
     def __call__(self, path: str, user_id: str | None = None, **asked: str) -> AppTest: ...
 
@@ -125,6 +134,7 @@ def visit(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
     from pages.parts import viewer
 
     monkeypatch.setenv("BILLING_DATABASE_URL", sqlite_url)
+    monkeypatch.setattr("streamlit.testing.v1.app_test.PagesManager", OurPages)
 
     def open_page(path: str, user_id: str | None = None, **asked: str) -> AppTest:
         db = open_database(sqlite_url)

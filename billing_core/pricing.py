@@ -19,7 +19,7 @@ from .database import Transaction
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import Model, Price
-from .money import price_yuan
+from .money import MAX_PRICE_MICRO, price_yuan
 from .usage import Tokens
 
 PAST_SECONDS = 60
@@ -38,6 +38,11 @@ class Rates:
     """`database`, `catalogue` (a built-in price for this model) or `default`."""
     price_id: int | None = None
     valid_from_ns: int | None = None
+
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """In the order of PARTS."""
+        return self.input, self.output, self.cache_read, self.cache_write
 
     def cost(self, tokens: Tokens) -> int:
         """What a call costs, in 毫."""
@@ -220,6 +225,13 @@ class SetPrice:
     valid_from_ns: int
 
 
+def _check_price(micro: object, part: str) -> None:
+    if type(micro) is not int or not 0 <= micro <= MAX_PRICE_MICRO:
+        raise Invalid(
+            N_("A price is a whole number of 10⁻⁶ 元, from 0 to 1,000,000 元 per million tokens."), field=f"{part}_price"
+        )
+
+
 def set_price(
     tx: Transaction,
     model: str,
@@ -234,6 +246,12 @@ def set_price(
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
+    if (input, output) != (None, None):
+        _check_price(input, "input")
+        _check_price(output, "output")
+    for part, micro in (("cache_read", cache_read), ("cache_write", cache_write)):
+        if micro is not None:
+            _check_price(micro, part)
     now = tx.now_ns
     if valid_from_ns is None:
         valid_from_ns = now
@@ -260,6 +278,7 @@ def set_price(
 
 def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
     """End a model's set price: from now on the built-in one counts. Raises NotFound, Forbidden."""
+    actor.must_be_admin()
     if not any(price.model == model for price in listed(tx)):
         raise NotFound(N_("No price is set for {model}, so none can be retired."), model=model)
     return set_price(tx, model, None, None, actor=actor)
@@ -357,13 +376,15 @@ class Change:
 
 def preview(tx: Transaction, changes: Sequence[Change]) -> list[tuple[Rates, Rates]]:
     """What counts for each model now, and what would."""
-    return [(in_force(tx, change.model), _wanted(tx, change)) for change in changes]
+    return [
+        (in_force(tx, change.model), as_rates(change.prices) if change.prices else builtin(tx, change.model))
+        for change in changes
+    ]
 
 
-def _wanted(tx: Transaction, change: Change) -> Rates:
-    if change.prices is None:
-        return builtin(tx, change.model)
-    first, output, read, write = change.prices
+def as_rates(prices: Prices) -> Rates:
+    """Prices as they count once they are set."""
+    first, output, read, write = prices
     return Rates(first, output, first if read is None else read, first if write is None else write, "database")
 
 

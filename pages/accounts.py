@@ -221,7 +221,7 @@ def _password(viewer: Viewer, account: Account) -> None:
             help=_("At least 8 characters. A short sentence is easy to remember."),
         )  # fmt: skip
         by_password = st.empty()
-        st.caption(_("Wherever {name} is signed in, that ends; tell {name} the new password.", name=name))
+        st.caption(_("{name} is signed out everywhere then. Pass the new password on.", name=name))
         asked = st.form_submit_button(_("Set the password of {name}", name=name))
     if asked:
         try:

@@ -1,7 +1,7 @@
 """Recharge: put money on a balance, or take it off; below, what has been."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
@@ -28,7 +28,7 @@ class Prepared:
     user_id: str
     name: str
     amount: int
-    remark: str
+    remark: str = ""
 
     @property
     def label(self) -> str:
@@ -48,40 +48,39 @@ def page(viewer: Viewer) -> None:
 def _form(viewer: Viewer) -> str | None:
     """The fields, and what they would do; the chosen account."""
     key = st.session_state.setdefault("recharge form", secrets.token_urlsafe())
-    whom, how_much, why = st.columns([3, 2, 3])
+    whom, how_much = st.columns(2)
     with whom:
         user_id = _account(viewer)
     with how_much:
         text = st.text_input(
-            _("Amount, 元"), placeholder="100", autocomplete="off", live=True, key=f"amount {key}",
+            _("Amount, 元"), placeholder="100", autocomplete="off", live="400ms", key=f"amount {key}",
             help=_("Above 0 it is put on the balance; below 0, like -20, it is taken off."),
         )  # fmt: skip
         problem = st.empty()
-    with why:
-        remark = st.text_input(_("Remark"), max_chars=500, autocomplete="off", key=f"remark {key}")
-    prepared, change = None, None
+    account = viewer.db.read(accounts.find, user_id) if user_id else None
+    prepared = None
     try:
         amount = parse_yuan(text) if text else None
-        if user_id and amount is not None:
-            change = viewer.db.read(ledger.preview_recharge, user_id, amount, actor=viewer.actor)
-            name = viewer.db.read(accounts.find, user_id).name
-            prepared = Prepared(key, user_id, name, amount, remark)
+        if account and amount is not None:
+            change = viewer.db.read(ledger.preview_recharge, account.user_id, amount, actor=viewer.actor)
+            prepared = Prepared(key, account.user_id, account.name, amount)
+            _show(prepared, change)
     except BillingError as error:
         told.problem(error, problem)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        if prepared and change:
-            _show(prepared, change)
-        else:
-            st.caption(
-                _("Choose an account and write an amount: the new balance stands here before anything is booked.")
-            )
-        st.button(
+    if not prepared:
+        st.metric(_("Balance, 元"), yuan(viewer.db.read(ledger.balance, account), decimals=4) if account else "–")
+        st.caption(_("Choose an account and write an amount: here you see what the balance will be."))
+    with st.form("recharge", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        remark = st.text_input(_("Remark"), max_chars=500, autocomplete="off", key=f"remark {key}")
+        asked = st.form_submit_button(
             prepared.label if prepared else _("Recharge"), type="primary", disabled=prepared is None,
-            icon=":material/add_card:", on_click=dialog.open, args=("recharge", prepared), key="ask",
+            icon=":material/add_card:", key="ask",
         )  # fmt: skip
-    asked = dialog.asked("recharge")
-    if asked is not None:
-        dialog.show(asked[0].label, _confirm, viewer, *asked)
+    if asked and prepared:
+        dialog.open("recharge", replace(prepared, remark=remark))
+    opened = dialog.asked("recharge")
+    if opened is not None:
+        dialog.show(opened[0].label, _confirm, viewer, *opened)
     return user_id
 
 
@@ -96,14 +95,17 @@ def _account(viewer: Viewer) -> str | None:
 
 def _show(prepared: Prepared, change: Change) -> None:
     """From → to, and what that means where it is below 0."""
-    with st.container(gap="small"):
-        st.markdown(f"### {yuan(change.before, decimals=4)} → {yuan(change.after, decimals=4)} 元")
-        if change.after < 0:
-            debt = _(
-                "{name} will owe {amount} 元: nothing more can be charged until a recharge covers it.",
-                name=told.plain(prepared.name), amount=yuan(-change.after),
-            )  # fmt: skip
-            st.markdown(f":red[:material/warning: {debt}]")
+    before, after = yuan(change.before, decimals=4), yuan(change.after, decimals=4)
+    if change.after >= 0:
+        st.metric(_("Balance, 元"), f"{before} → {after}")
+        st.caption(_("Nothing is booked before you confirm it."))
+        return
+    st.metric(_("Balance, 元"), f"{before} → :red[{after}]")
+    debt = _(
+        "{name} will owe {amount} 元: nothing more can be charged until a recharge covers it.",
+        name=told.plain(prepared.name), amount=yuan(-change.after),
+    )  # fmt: skip
+    st.caption(f":red[:material/warning: {debt}]")
 
 
 def _confirm(viewer: Viewer, prepared: Prepared) -> None:
@@ -180,7 +182,8 @@ def _table(viewer: Viewer, rows: list[logs.Row], *, everybody: bool) -> int | No
         *([Column(_("Account"), lambda row: row.name)] if everybody else []),
         Column(_("Amount, 元"), lambda row: row.amount, "signed"),
         Column(_("Balance, 元"), lambda row: row.balance_after, "money"),
-        Column(_("Remark"), entries.about),
+        Column(_("Remark"), lambda row: row.remark),
         Column(_("By"), lambda row: row.operator_name or row.name),
+        Column(_("Undone by"), lambda row: str(row.reversed_by or ""), "right"),
     ]
     return table(columns, rows, alt=_("Recharges, newest first"), key="recharges", select=True)

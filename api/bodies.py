@@ -21,7 +21,7 @@ NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl", "application/
 M = TypeVar("M", bound=BaseModel)
 
 
-async def _read(request: Request, most: int) -> bytes:
+async def read(request: Request, most: int) -> bytes:
     """The body. Raises TooLarge as soon as that is known, without reading on."""
     too_large = TooLarge(N_("The body is too large: at most {most} MB. Send less at once."), most=most // MB)
     declared = request.headers.get("content-length", "")
@@ -36,11 +36,11 @@ async def _read(request: Request, most: int) -> bytes:
 
 
 async def _one(request: Request) -> bytes:
-    return await _read(request, MAX_BYTES)
+    return await read(request, MAX_BYTES)
 
 
 async def _batch(request: Request) -> bytes:
-    return await _read(request, MAX_BATCH_BYTES)
+    return await read(request, MAX_BATCH_BYTES)
 
 
 Body = Annotated[bytes, Depends(_one)]

@@ -73,8 +73,8 @@ def sentence(response: httpx.Response, status: int) -> str:
     assert set(body) == ({"detail", "errors"} if status == 422 else {"detail"}), body
     detail = body["detail"]
     assert isinstance(detail, str)
-    assert detail.endswith("."), detail
-    assert not any(word in detail for word in ("Traceback", "Error", "Exception", "sqlite3", "psycopg")), detail
+    assert detail.endswith((".", "。")), detail
+    assert not any(word in detail for word in ("Traceback", "Error", "Exception", "sqlite3", "psycopg.")), detail
     if status == 422:
         assert body["errors"], body
         assert all(set(error) == {"field", "message"} for error in body["errors"])

@@ -24,6 +24,17 @@ NOON = 1_750_000_000 * SECOND
 """Where a test's clock starts: 2025-06-15 15:06:40 UTC."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail where a test is skipped that could have run")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("Tests were skipped: see above for what they need.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 class Clock:
     """A clock that stands still until a test moves it."""
 

@@ -1,0 +1,262 @@
+"""The members' pages, run as a session runs them: what stands on them, what can be done, and who may see what."""
+
+import pytest
+from conftest import ROOT, Visit
+from streamlit.testing.v1 import AppTest
+
+from billing_core import accounts, ledger, signin
+from billing_core.accounts import SHELL
+from billing_core.database import Database
+from billing_core.usage import Tokens
+
+
+@pytest.fixture
+def team(visit_db: Database) -> Database:
+    """Boss, an admin, and Ann, who has spent 0.18 of her 1 元 on one call and 0.36 on a held one."""
+    password = signin.hash_password("correct horse")
+    db = visit_db
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin", password_hash=password)
+    db.write(accounts.add, "ann", "Ann *A*", actor=SHELL, password_hash=password)
+    db.write(ledger.recharge, "ann", 10_000, actor=SHELL, remark="首充 [1]")
+    db.write(ledger.charge, "ann", "some/model", Tokens(10_000, 0, 4_000), actor=SHELL)
+    held = db.write(ledger.precharge, "ann", "some/model", 10_000, 100, actor=SHELL)
+    db.write(ledger.settle, held.entry_id, Tokens(10_000, 100, 0, 0, 50), actor=SHELL)
+    return db
+
+
+def titles(app: AppTest) -> list[str]:
+    assert not app.exception, app.exception
+    return [one.value for one in app.title]
+
+
+def errors(app: AppTest) -> list[str]:
+    assert not app.exception, app.exception
+    return [one.value for one in app.error]
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {one.label: one.value for one in app.metric}
+
+
+def field(app: AppTest, label: str) -> object:
+    return next(one for kind in (app.text_input, app.selectbox) for one in kind if one.label == label)
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(one for one in app.button if one.label == label).click().run()
+
+
+# Getting in
+
+
+def test_nobody_sees_a_page_before_signing_in(visit: Visit, team: Database) -> None:
+    for path in ("balance", "logs", "stats", "prices", "my-account", "accounts", "recharge"):
+        assert titles(visit(path)) == ["Billing"]
+
+
+def test_an_empty_database_says_how_the_first_admin_is_made(visit: Visit) -> None:
+    app = visit("balance")
+    assert "Nobody has an account here yet" in app.info[0].value
+    assert "account add boss --name Boss --admin" in app.code[0].value
+
+
+def test_a_wrong_password_gets_one_sentence(visit: Visit, team: Database) -> None:
+    app = visit("balance")
+    field(app, "Name").set_value("ann")
+    field(app, "Password").set_value("wrong horse")
+    assert errors(press(app, "Sign in")) == ["The name or the password is wrong\\."]
+
+
+def test_a_right_password_sends_the_browser_for_its_cookie(visit: Visit, team: Database) -> None:
+    app = visit("logs", type="deduct", lang="en")
+    field(app, "Name").set_value("ann")
+    field(app, "Password").set_value("correct horse")
+    press(app, "Sign in")
+    sent = " ".join(one.proto.body for one in app.get("html"))
+    assert "/session/start?ticket=" in sent
+    assert "&to=%2F%3Ftype%3Ddeduct" in sent
+
+
+def test_the_setup_link_makes_the_first_admin_once(visit: Visit, visit_db: Database) -> None:
+    secret = visit_db.write(signin.setup_link)
+    app = visit("balance", setup=secret)
+    field(app, "Id, to sign in with").set_value("boss")
+    field(app, "Name, as others see it").set_value("Boss")
+    field(app, "Password").set_value("short")
+    assert "at least 8 characters" in errors(press(app, "Make me the first admin"))[0]
+    field(app, "Password").set_value("long enough")
+    press(app, "Make me the first admin")
+    assert visit_db.read(accounts.find, "boss").role == "admin"
+    assert "has been used" in errors(visit("balance", setup=secret))[0]
+
+
+def test_the_sign_in_form_speaks_the_language_that_the_address_names(visit: Visit, team: Database) -> None:
+    app = visit("balance", lang="zh_CN")
+    assert "登录" in [one.label for one in app.button]
+
+
+def test_a_members_navigation_has_no_team_pages(visit: Visit, team: Database) -> None:
+    assert titles(visit("accounts", "ann")) == ["Balance"]
+    assert titles(visit("recharge", "ann")) == ["Balance"]
+
+
+def test_signing_out_ends_the_session(visit: Visit, team: Database) -> None:
+    app = visit("balance", "ann")
+    press(app, "Sign out")
+    assert titles(app.run()) == ["Billing"]
+
+
+def test_freezing_ends_a_session_in_the_middle_of_it(visit: Visit, team: Database) -> None:
+    app = visit("balance", "ann")
+    team.write(accounts.change, "ann", actor=SHELL, status="frozen")
+    assert titles(app.run()) == ["Billing"]
+
+
+def test_a_database_that_is_no_database_gets_a_sentence(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BILLING_DATABASE_URL", "mysql://nowhere")
+    visit_nobody = AppTest.from_file(str(ROOT / "app.py")).run()
+    assert "BILLING\\_DATABASE\\_URL is not the address of a database" in errors(visit_nobody)[0]
+
+
+# Balance
+
+
+def test_the_balance_page_says_what_is_left_and_what_was_spent(visit: Visit, team: Database) -> None:
+    app = visit("balance", "ann")
+    assert titles(app) == ["Balance"]
+    shown = metrics(app)
+    assert shown["Balance, 元"] == "0.6328"
+    assert shown["Spent this month, 元"] == "0.3672"
+    assert shown["Lasts for"] == "24 days"
+    assert len(app.dataframe[0].value) == 4
+
+
+def test_what_is_owed_is_red_and_says_what_clears_it(visit: Visit, team: Database) -> None:
+    team.write(ledger.recharge, "ann", -20_000, actor=SHELL)
+    app = visit("balance", "ann")
+    assert metrics(app)["Balance, 元"] == ":red[-1.3672]"
+    assert any("1.3672 元 clears what is owed" in one.proto.delta for one in app.metric)
+
+
+# Logs
+
+
+def test_logs_show_each_entry_and_their_sum(visit: Visit, team: Database) -> None:
+    app = visit("logs", "ann")
+    rows = app.dataframe[0].value
+    assert list(rows["Type"]) == ["Settled ← 3", "Held → 4", "Charge", "Recharge"]
+    assert "4 entries" in app.markdown[0].value
+    assert "**0.3672** 元 spent" in app.markdown[0].value
+    assert "**1.00** 元 recharged" in app.markdown[0].value
+
+
+@pytest.mark.parametrize(
+    ("asked", "types"),
+    [
+        ({"type": "calls"}, ["Settled ← 3", "Charge"]),
+        ({"q": "首充"}, ["Recharge"]),
+        ({"model": "some/model", "type": "deduct"}, ["Charge"]),
+        ({"type": "nonsense"}, ["Settled ← 3", "Held → 4", "Charge", "Recharge"]),
+        ({"before": "3"}, ["Charge", "Recharge"]),
+    ],
+)
+def test_the_address_holds_the_filters(visit: Visit, team: Database, asked: dict[str, str], types: list[str]) -> None:
+    assert list(visit("logs", "ann", **asked).dataframe[0].value["Type"]) == types
+
+
+def test_a_filter_goes_into_the_address(visit: Visit, team: Database) -> None:
+    app = visit("logs", "ann")
+    field(app, "Type").select("deduct").run()
+    assert app.query_params["type"] in ("deduct", ["deduct"])
+    assert list(app.dataframe[0].value["Type"]) == ["Charge"]
+
+
+def test_filters_that_nothing_passes_say_so(visit: Visit, team: Database) -> None:
+    assert "Nothing here passes" in visit("logs", "ann", q="nobody wrote this").info[0].value
+
+
+def test_a_member_sees_their_own_entries_whatever_the_address_says(visit: Visit, team: Database) -> None:
+    team.write(accounts.add, "bob", "Bob", actor=SHELL)
+    assert not visit("logs", "bob", account="ann").dataframe
+    assert not visit("logs", "bob", account="*").dataframe
+
+
+def test_an_admin_sees_all_accounts_or_one(visit: Visit, team: Database) -> None:
+    team.write(ledger.recharge, "boss", 5, actor=SHELL)
+    assert len(visit("logs", "boss").dataframe[0].value) == 5
+    assert len(visit("logs", "boss", account="boss").dataframe[0].value) == 1
+
+
+def test_pages_lead_to_older_entries_and_back(visit: Visit, team: Database) -> None:
+    for _time in range(60):
+        team.write(ledger.recharge, "ann", 1, actor=SHELL)
+    app = visit("logs", "ann")
+    first = list(app.dataframe[0].value["Entry"])
+    press(app, "Older")
+    assert len(app.dataframe[0].value) == 14
+    press(app, "Newer")
+    assert list(app.dataframe[0].value["Entry"]) == first
+
+
+# Stats
+
+
+def test_stats_show_the_total_and_each_model(visit: Visit, team: Database) -> None:
+    app = visit("stats", "ann")
+    assert metrics(app) == {"Cost, 元": "0.3672", "Calls": "2", "Dearest model": "some/model"}
+    row = app.dataframe[0].value.iloc[0]
+    assert (row["Calls"], row["Share"], str(row["Cost, 元"])) == (2, "100.0%", "0.3672")
+
+
+def test_an_admin_splits_stats_by_account(visit: Visit, team: Database) -> None:
+    app = visit("stats", "boss", by="account", range="12m")
+    assert metrics(app)["Dearest account"] == "Ann \\*A\\*"
+
+
+def test_two_dates_in_the_wrong_order_get_a_sentence(visit: Visit, team: Database) -> None:
+    app = visit("stats", "ann", range="dates", dates="2026-05-02..2026-05-01")
+    assert "The range ends before it begins" in errors(app)[0]
+
+
+@pytest.mark.parametrize("asked", ["", "2026-05-02", "x..y", "9999-99-99..2026-01-01"])
+def test_dates_that_are_none_show_the_last_30_days(visit: Visit, team: Database, asked: str) -> None:
+    assert metrics(visit("stats", "ann", range="dates", dates=asked))["Calls"] == "2"
+
+
+# My account
+
+
+def test_language_and_zone_are_chosen_for_good(visit: Visit, team: Database) -> None:
+    app = visit("my-account", "ann")
+    field(app, "Language").select("zh_CN")
+    field(app, "Time zone").select("Asia/Kathmandu")
+    press(app, "Save")
+    account = team.read(accounts.find, "ann")
+    assert (account.language, account.timezone) == ("zh_CN", "Asia/Kathmandu")
+    assert titles(visit("balance", "ann")) == ["余额"]
+
+
+def test_a_password_is_changed_by_whoever_knows_the_old_one(visit: Visit, team: Database) -> None:
+    app = visit("my-account", "ann")
+    field(app, "Present password").set_value("wrong horse")
+    field(app, "New password").set_value("battery staple")
+    assert errors(press(app, "Change my password")) == ["The name or the password is wrong\\."]
+    field(app, "Present password").set_value("correct horse")
+    press(app, "Change my password")
+    assert signin.check_password(team, "ann", "battery staple").user_id == "ann"
+    assert titles(app.run()) == ["My account"]
+
+
+def test_a_key_is_shown_once_and_revoked(visit: Visit, team: Database) -> None:
+    app = visit("my-account", "ann")
+    field(app, "Name of a new key").set_value("notebook")
+    press(app, "Add a key")
+    secret = app.code[0].value
+    assert team.read(signin.key_actor, secret)[0].user_id == "ann"
+    app = visit("my-account", "ann")
+    assert not app.code
+    key = field(app, "Revoke a key")
+    key.select(key.options[0]).run()
+    press(app, "Revoke it: programs that use it are refused")
+    with pytest.raises(signin.NotSignedIn):
+        team.read(signin.key_actor, secret)

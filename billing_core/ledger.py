@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
 from .accounts import Actor, find
-from .database import Transaction, is_id
+from .database import Retry, Transaction, is_id
 from .errors import BillingError, Conflict, Frozen, InsufficientBalance, Invalid, NotFound, UnknownAccount
 from .i18n import N_
 from .idempotency import Once
@@ -98,7 +98,7 @@ def recharge(
     remark = one_line(remark, 500, field="remark")
     if (known := _replayed(tx, once)) is not None:
         return known
-    account = _lock(tx, user_id)
+    account = _lock(tx, user_id, once)
     balance = _move(tx, account, amount)
     entry = _write(tx, account.id, "recharge", amount, balance, actor, remark=remark)
     return _done(tx, once, user_id, account.status, entry)
@@ -132,7 +132,7 @@ def charge(
         return known
     calls = _priced(tx, used, at)
     cost = _bounded(sum(call.cost for call in calls))
-    account = _take(tx, user_id, cost, consumed=cost, allow_debt=allow_debt)
+    account = _take(tx, user_id, cost, once, consumed=cost, allow_debt=allow_debt)
     entries = _deduct(tx, account, account.balance + cost, calls, actor, at)
     return _done(tx, once, user_id, account.status, *entries)
 
@@ -185,7 +185,7 @@ def precharge(
         return known
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
     held = _bounded(rates.most(prompt_tokens, max_completion_tokens))
-    account = _take(tx, user_id, held)
+    account = _take(tx, user_id, held, once)
     entry = _write(
         tx, account.id, "precharge", -held, account.balance, actor,
         cost=held, model_id=model_id, price_id=rates.price_id, **_counts(expected),
@@ -214,7 +214,7 @@ def settle(
     used = [(pricing.clean_model(name), counts) for name, counts in others]
     if (known := _replayed(tx, once)) is not None:
         return known
-    held, account, user_id = _open_hold(tx, precharge_id)
+    held, account, user_id = _open_hold(tx, precharge_id, once)
     cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
     calls = _priced(tx, used, tx.now_ns)
     in_all = _bounded(cost + sum(call.cost for call in calls))
@@ -234,7 +234,7 @@ def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | Non
     actor.must_charge()
     if (known := _replayed(tx, once)) is not None:
         return known
-    held, account, user_id = _open_hold(tx, precharge_id)
+    held, account, user_id = _open_hold(tx, precharge_id, once)
     balance = _move(tx, account, held.cost)
     entry = _write(
         tx, account.id, "refund", held.cost, balance, actor, model_id=held.model_id, precharge_id=precharge_id
@@ -288,7 +288,7 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
     if entry is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     user_id = _user_id(tx, entry.account_id)
-    account = _lock(tx, user_id)
+    account = _lock(tx, user_id, once)
     if tx.connection().scalar(select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == entry_id)) is not None:
         raise Conflict(N_("Entry {entry_id} has been reversed already."), entry_id=entry_id)
     if entry.type == "precharge":
@@ -411,7 +411,9 @@ _TAKE = text(
 )
 
 
-def _take(tx: Transaction, user_id: str, cost: int, *, consumed: int = 0, allow_debt: bool = False) -> _Locked:
+def _take(
+    tx: Transaction, user_id: str, cost: int, once: Once | None, *, consumed: int = 0, allow_debt: bool = False
+) -> _Locked:
     """Take `cost` off a balance that covers it, in one statement. Raises what stands against it."""
     if user_id.isprintable():
         request = {"user_id": user_id, "cost": cost, "consumed": consumed, "allow_debt": allow_debt, "now": tx.now_ns}
@@ -419,7 +421,7 @@ def _take(tx: Transaction, user_id: str, cost: int, *, consumed: int = 0, allow_
         if row is not None:
             _check_balance(row.balance)
             return _Locked(row.id, row.balance, "active")
-    account = _lock(tx, user_id)
+    account = _lock(tx, user_id, once)
     if account.status == "frozen":
         raise Frozen(user_id)
     if account.balance < cost and not allow_debt:
@@ -443,9 +445,12 @@ def _select_for_update(tx: Transaction, user_id: str) -> _Locked:
     return _Locked(row.id, row.balance, row.status)
 
 
-def _lock(tx: Transaction, user_id: str) -> _Locked:
-    """An account's row, locked until the end of the transaction, with what has expired written down."""
+def _lock(tx: Transaction, user_id: str, once: Once | None = None) -> _Locked:
+    """An account's row, locked until the end of the transaction, with what has expired written down. Raises Retry where
+    the same request was under way and is done by now: its answer counts, not what would be refused after it."""
     account = _select_for_update(tx, user_id)
+    if idempotency.earlier(tx, once) is not None:
+        raise Retry
     return _select_for_update(tx, user_id) if _expire(tx, account) else account
 
 
@@ -518,13 +523,13 @@ def _entry(tx: Transaction, entry_id: int) -> Entry | None:
     return tx.get(Entry, entry_id) if is_id(entry_id) else None
 
 
-def _open_hold(tx: Transaction, precharge_id: int) -> tuple[Entry, _Locked, str]:
+def _open_hold(tx: Transaction, precharge_id: int, once: Once | None = None) -> tuple[Entry, _Locked, str]:
     """A precharge that still holds, its account locked. Raises NotFound, Conflict."""
     entry = _entry(tx, precharge_id)
     if entry is None or entry.type != "precharge":
         raise NotFound(N_("There is no precharge {precharge_id}."), precharge_id=precharge_id)
     user_id = _user_id(tx, entry.account_id)
-    account = _lock(tx, user_id)
+    account = _lock(tx, user_id, once)
     ended_by = tx.connection().scalar(select(HOLDS.c.ended_by).where(HOLDS.c.precharge_id == precharge_id))
     if ended_by is None:
         return entry, account, user_id

@@ -228,7 +228,8 @@ class SetPrice:
 def _check_price(micro: object, part: str) -> None:
     if type(micro) is not int or not 0 <= micro <= MAX_PRICE_MICRO:
         raise Invalid(
-            N_("A price is a whole number of 10⁻⁶ 元, from 0 to 1,000,000 元 per million tokens."), field=f"{part}_price"
+            N_("A price is a whole number of 10⁻⁶ 元, from 0 to 1,000,000 元 per million tokens."),
+            field=f"{part}_price",
         )
 
 

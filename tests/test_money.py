@@ -174,10 +174,9 @@ def test_whatever_price_is_written_is_read_back_as_it_was(micro: int) -> None:
 def test_any_text_is_an_amount_that_a_fraction_agrees_with_or_is_refused(text: str) -> None:
     try:
         hao = money.parse_yuan(text)
-    except Invalid as refused:
-        assert refused.sentence()
-    else:
-        assert Fraction(hao, 10_000) == Fraction(text.strip().replace(",", "").replace("−", "-"))
+    except Invalid:
+        return
+    assert Fraction(hao, 10_000) == Fraction(text.strip().replace(",", "").replace("−", "-"))
 
 
 # What a call costs

@@ -1,0 +1,169 @@
+"""The files behind the download buttons: all that the filters show, in blocks, for those who may see it."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from billing_http import Api, sentence
+from conftest import NOON, SECOND
+
+from billing_core import accounts, signin
+from billing_core.database import Database
+
+NEXT_DAY = "2025-06-16T15:06:41+00:00"
+FILES = ("logs", "recharges", "stats", "prices", "accounts")
+
+
+@pytest.fixture
+def api(db: Database) -> Api:
+    """Ann spent 0.018 元 of 100, Bob owes 1."""
+    api = Api(db)
+    api.account("bob")
+    api.post("/recharge", user_id="ann", amount=1_000_000, remark="=June")
+    api.post("/recharge", user_id="bob", amount=-10_000)
+    api.post("/pricing", model_id="a/m", input_price=18, output_price=0.1)
+    api.post("/charge", user_id="ann", model_id="a/m", prompt_tokens=1000, completion_tokens=0)
+    return api
+
+
+def rows(response: Any) -> list[dict[str, str]]:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "text/csv; charset=utf-8"
+    assert response.content.startswith(b"\xef\xbb\xbf")
+    return list(csv.DictReader(io.StringIO(response.content.decode("utf-8-sig"), newline="")))
+
+
+def named(response: Any) -> str:
+    return str(response.headers["content-disposition"])
+
+
+def test_logs_are_the_entries_that_the_filters_show(api: Api) -> None:
+    entries = rows(api.send("GET", "/export/logs.csv?user_id=ann"))
+    assert [(row["type"], row["cost_hao"], row["cost_yuan"]) for row in entries] == [
+        ("deduct", "180", "0.0180"), ("recharge", "0", "0.0000"),
+    ]  # fmt: skip
+    assert entries[1]["remark"] == "'=June"
+
+    def found(query: str) -> list[str]:
+        return [f"{row['user_id']} {row['type']}" for row in rows(api.send("GET", f"/export/logs.csv?{query}"))]
+
+    assert found("all=true") == ["ann deduct", "bob recharge", "ann recharge"]
+    assert found("") == []  # boss has none
+    assert found("all=true&type=deduct&type=precharge") == found("all=true&model=a/m") == ["ann deduct"]
+    assert found("all=true&user_id=bob&type=recharge") == ["bob recharge"]
+    assert found("all=true&search=JUNE") == ["ann recharge"]
+    assert found("all=true&model=other") == found(f"all=true&start={NEXT_DAY}") == []
+    assert found("all=true&start=2025-06-15T23:06:40+08:00&end=2025-06-15T15:06:41Z") == found("all=true")
+    assert found("all=true&end=2025-06-15T15:06:40Z") == []
+    assert found("user_id=&start=&end=&model=&search=&timezone=") == []
+
+
+def test_times_are_in_the_zone_that_is_asked_for(api: Api) -> None:
+    entries = rows(api.send("GET", "/export/logs.csv?user_id=ann&timezone=Asia/Shanghai"))
+    assert entries[0]["created_at"] == "2025-06-15T23:06:40+08:00"
+
+
+def test_recharges_stats_prices_and_accounts(api: Api) -> None:
+    recharges = rows(api.send("GET", "/export/recharges.csv?all=true"))
+    assert [(row["user_id"], row["amount_hao"], row["operator_id"]) for row in recharges] == [
+        ("bob", "-10000", "boss"), ("ann", "1000000", "boss"),
+    ]  # fmt: skip
+    by_model = rows(api.send("GET", "/export/stats.csv?all=true"))
+    assert [(row["start"], row["model_id"], row["cost_hao"]) for row in by_model] == [
+        ("2025-06-15T00:00:00+00:00", "a/m", "180")
+    ]
+    by_account = rows(
+        api.send("GET", "/export/stats.csv?all=true&by=account&granularity=month&first=2025-05-01&last=2025-06-30")
+    )
+    assert [(row["start"], row["user_id"]) for row in by_account] == [("2025-06-01T00:00:00+00:00", "ann")]
+    assert rows(api.send("GET", "/export/prices.csv?search=A/")) == [
+        {"model_id": "a/m", "input_price": "18", "output_price": "0.1", "cache_read_price": "", "cache_write_price": "", "valid_from": "2025-06-15T15:06:40+00:00"}
+    ]  # fmt: skip
+    assert rows(api.send("GET", "/export/prices.csv?search=b")) == []
+    found = rows(api.send("GET", "/export/accounts.csv?search=ann"))
+    assert [(row["user_id"], row["balance_hao"], row["spent_30_days_hao"]) for row in found] == [
+        ("ann", "999820", "180")
+    ]
+    assert len(rows(api.send("GET", "/export/accounts.csv"))) == 3
+
+
+def test_the_files_name_says_what_is_in_it(api: Api) -> None:
+    span = "start=2025-06-01T00:00:00%2B08:00&end=2025-06-16T00:00:00%2B08:00&timezone=Asia/Shanghai"
+    for query, name in {
+        f"logs.csv?user_id=ann&{span}": "logs-ann-2025-06-01_2025-06-15.csv",
+        "logs.csv?all=true": "logs-all.csv",
+        "recharges.csv?user_id=ann&start=2025-06-01T00:00:00Z": "recharges-ann-2025-06-01.csv",
+        "stats.csv?user_id=ann&days=3": "stats-ann-by-model-2025-06-13_2025-06-15.csv",
+        "prices.csv?timezone=Asia/Tokyo": "prices-2025-06-16.csv",
+        "accounts.csv": "accounts-2025-06-15.csv",
+    }.items():
+        assert named(api.send("GET", f"/export/{query}")) == f'attachment; filename="{name}"'
+
+
+def test_a_name_beyond_ascii_is_written_as_rfc_6266_says(api: Api) -> None:
+    api.account('李";雷')
+    disposition = named(api.send("GET", '/export/logs.csv?user_id=李";雷'))
+    assert disposition == "attachment; filename=\"logs-____.csv\"; filename*=UTF-8''logs-%E6%9D%8E%22%3B%E9%9B%B7.csv"
+
+
+def test_who_is_signed_in_on_the_page_may_download(api: Api) -> None:
+    ann = api.db.read(accounts.find, "ann")
+    cookie = {"Cookie": f"billing_session={api.db.write(signin.issue, 'session', ann)}"}
+    own = api.send("GET", "/export/logs.csv", key=None, headers=cookie)
+    assert [row["user_id"] for row in rows(own)] == ["ann", "ann"]
+    for query in (
+        "logs.csv?all=true",
+        "logs.csv?user_id=bob",
+        "logs.csv?user_id=nobody",
+        "recharges.csv?all=1",
+        "stats.csv?all=true&by=account",
+        "accounts.csv",
+    ):
+        assert "admin" in sentence(api.send("GET", f"/export/{query}", key=None, headers=cookie), 403)
+    for file in FILES:
+        assert "Bearer" in sentence(api.send("GET", f"/export/{file}.csv", key=None), 401)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("logs.csv?user_id=nobody", 404), ("recharges.csv?user_id=nobody", 404), ("stats.csv?user_id=nobody", 404),
+        ("logs.csv?start=yesterday", 422), ("logs.csv?end=2025-06-15", 422), ("logs.csv?start=9999-12-31T23:59:59Z", 422),
+        ("logs.csv?type=gift", 422), ("logs.csv?all=perhaps", 422), ("logs.csv?timezone=Mars", 422),
+        ("stats.csv?first=2025-06-01", 422), ("stats.csv?first=2025-06-02&last=2025-06-01", 422),
+        ("stats.csv?first=x&last=y", 422), ("stats.csv?first=0001-01-01&last=9999-12-31", 422),
+        ("stats.csv?first=1971-01-01&last=2199-01-01&granularity=hour", 422), ("stats.csv?days=0", 422),
+        ("stats.csv?by=user", 422), ("stats.csv?granularity=week", 422),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_before_the_file_begins(api: Api, query: str, status: int) -> None:
+    response = api.send("GET", f"/export/{query}")
+    sentence(response, status)
+    assert "content-disposition" not in response.headers
+
+
+def test_what_nobody_can_write_matches_nothing_that_breaks(api: Api) -> None:
+    for file in ("logs", "recharges"):
+        rows(api.send("GET", f"/export/{file}.csv?all=true&search=%00"))
+    assert rows(api.send("GET", "/export/logs.csv?all=true&model=%00x")) == []
+    assert len(rows(api.send("GET", "/export/accounts.csv?search=%00"))) == 3
+
+
+def test_a_long_file_comes_in_blocks_and_whole(api: Api) -> None:
+    calls = [
+        {
+            "request_id": str(n), "user_id": "ann", "model_id": "a/m", "prompt_tokens": n, "completion_tokens": 0,
+            "created_at": NOON - n * SECOND,
+        }
+        for n in range(1500)
+    ]  # fmt: skip
+    api.send("POST", "/charges", json=calls)
+    with api.client.stream(
+        "GET", "/api/v1/billing/export/logs.csv?user_id=ann", headers={"Authorization": f"Bearer {api.boss}"}
+    ) as response:
+        assert "content-length" not in response.headers
+        blocks = list(response.iter_raw())
+    assert len(blocks) > 2
+    assert max(map(len, blocks)) < 2 * 64 * 1024
+    assert b"".join(blocks).count(b"\r\n") == 1 + 1 + 1 + 1500

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Path, Request, Response
 
 from billing_core import accounts, idempotency, ledger, logs, pricing, stats, usage
 from billing_core.accounts import Actor
@@ -199,6 +199,8 @@ def stats_of(
 
 # Prices
 
+ModelId = Annotated[str, Path(description="The model's name; / and : in it may stand as they are, or encoded.")]
+
 
 def _price(model: str, price: pricing.Rates | pricing.SetPrice, source: str = "database") -> schemas.PriceOut:
     yuan = pricing.as_yuan(price)
@@ -245,7 +247,7 @@ def prices(db: Db) -> Response:
 
 
 @router.get("/pricing/{model_id:path}", response_model=schemas.PriceOut, responses=refusals())
-def price(db: Db, model_id: str) -> Response:
+def price(db: Db, model_id: ModelId) -> Response:
     """The price in force for a model, whose name may hold / and : as it is; a built-in one where none is set."""
     name = pricing.clean_model(model_id)
     rates = db.read(pricing.in_force, name)

@@ -22,10 +22,9 @@ def page(viewer: Viewer) -> None:
     if user_id is None:
         _everybody(viewer)
         return
-    search = st.query_params.get("q", "")
-    st.page_link(
-        viewer.pages["accounts"], label=_("All accounts"), icon=":material/arrow_back:",
-        query_params={"q": search} if search else None,
+    st.button(
+        _("All accounts"), type="tertiary", icon=":material/arrow_back:", on_click=st.query_params.pop,
+        args=("account", None),
     )  # fmt: skip
     try:
         _one(viewer, user_id)
@@ -86,7 +85,7 @@ def _names(found: list[Overview]) -> str:
 def _table(team: Team) -> None:
     rows = overview.neediest_first(team.rows)
     columns = [
-        Column(_("Name"), lambda row: row.name, pinned=True),
+        Column(_("Name"), lambda row: row.name),
         Column(_("Id"), lambda row: row.user_id),
         Column(_("Balance, 元"), lambda row: row.balance, "money"),
         Column(_("Days left"), lambda row: row.days_left, "count"),

@@ -68,7 +68,7 @@ def _form(viewer: Viewer) -> str | None:
     except BillingError as error:
         told.problem(error, problem)
     if not prepared:
-        st.metric(_("Balance, 元"), yuan(viewer.db.read(ledger.balance, account), decimals=4) if account else "–")
+        st.metric(_("Balance, 元"), _balance(viewer.db.read(ledger.balance, account)) if account else "–")
         st.caption(_("Choose an account and write an amount: here you see what the balance will be."))
     with st.form("recharge", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         remark = st.text_input(_("Remark"), max_chars=500, autocomplete="off", key=f"remark {key}")
@@ -93,14 +93,16 @@ def _account(viewer: Viewer) -> str | None:
     return chosen or None
 
 
+def _balance(hao: int) -> str:
+    return f":red[{yuan(hao, decimals=4)}]" if hao < 0 else yuan(hao, decimals=4)
+
+
 def _show(prepared: Prepared, change: Change) -> None:
     """From → to, and what that means where it is below 0."""
-    before, after = yuan(change.before, decimals=4), yuan(change.after, decimals=4)
+    st.metric(_("Balance, 元"), f"{_balance(change.before)} → {_balance(change.after)}")
     if change.after >= 0:
-        st.metric(_("Balance, 元"), f"{before} → {after}")
         st.caption(_("Nothing is booked before you confirm it."))
         return
-    st.metric(_("Balance, 元"), f"{before} → :red[{after}]")
     debt = _(
         "{name} will owe {amount} 元: nothing more can be charged until a recharge covers it.",
         name=told.plain(prepared.name), amount=yuan(-change.after),

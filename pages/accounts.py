@@ -22,14 +22,15 @@ def page(viewer: Viewer) -> None:
     if user_id is None:
         _everybody(viewer)
         return
-    st.button(
-        _("All accounts"), type="tertiary", icon=":material/arrow_back:", on_click=st.query_params.pop,
-        args=("account", None),
-    )  # fmt: skip
+    st.button(_("All accounts"), type="tertiary", icon=":material/arrow_back:", on_click=_back)
     try:
         _one(viewer, user_id)
     except UnknownAccount as error:
         st.error(told.plain(sentence(error)))
+
+
+def _back() -> None:
+    st.query_params.pop("account", None)
 
 
 # Everybody

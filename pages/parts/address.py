@@ -84,7 +84,7 @@ def pages(first: int | None, last: int | None, *, more: bool) -> None:
     def go(**to: int) -> None:
         for name in PLACES:
             st.query_params.pop(name, None)
-        st.query_params.update(to)
+        st.query_params.update({name: str(entry) for name, entry in to.items()})
 
     if newer or older:
         with st.container(horizontal=True, horizontal_alignment="right"):

@@ -72,10 +72,13 @@ def table(
         style = style.format(lambda value, raw=raw, shown=shown: shown(raw.get(value)), subset=[column.heading])
         if column.kind == "money":
             style = style.map(lambda value: red if value is not None and value < 0 else "", subset=[column.heading])
+    selecting: dict[str, Any] = {}
+    if select and key is not None:
+        selecting = {"on_select": partial(_note_click, key), "selection_mode": "single-cell"}
     st.dataframe(
         style, hide_index=True, column_config=config, alt=alt, key=key, placeholder="",
         height="content" if len(rows) <= ROWS_AT_ONCE else "auto",
-        **({"on_select": partial(_note_click, key), "selection_mode": "single-cell"} if select else {}),
+        **selecting,
     )  # fmt: skip
     clicked = st.session_state.pop(f"{key}-clicked", None) if select else None
     return clicked if clicked is not None and clicked < len(rows) else None

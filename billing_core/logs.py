@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, false, func, literal_column, select
 from sqlalchemy.sql import Select
 
 from . import accounts
@@ -17,6 +17,7 @@ from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
 from .models import ACCOUNTS, ENTRIES, HOLDS, MODELS, PRICES
+from .text import one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 1000
@@ -151,16 +152,25 @@ def _conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
     if filters.user_id is not None:
         found.append(e.account_id == accounts.find(tx, filters.user_id).id)
     if filters.start_ns is not None:
-        found.append(e.created_at_ns >= filters.start_ns)
+        found.append(e.created_at_ns >= _kept(filters.start_ns))
     if filters.end_ns is not None:
-        found.append(e.created_at_ns < filters.end_ns)
-    if filters.model:
+        found.append(e.created_at_ns < _kept(filters.end_ns))
+    if not filters.model.isprintable():  # no model's name; Postgres takes no NUL, UTF-8 no lone surrogate
+        found.append(false())
+    elif filters.model:
         found.append(e.model_id == select(MODELS.c.id).where(MODELS.c.name == filters.model).scalar_subquery())
-    if filters.types:
+    if filters.types == ("recharge",):  # written out, or SQLite doesn't see that the index entry_recharge fits
+        found.append(e.type == literal_column("'recharge'"))
+    elif filters.types:
         found.append(e.type.in_(filters.types))
-    if filters.search.strip():
-        found.append(e.remark.icontains(filters.search.strip(), autoescape=True))
+    if search := one_line(filters.search, 500, field="search"):  # as remarks are kept
+        found.append(e.remark.icontains(search, autoescape=True))
     return found
+
+
+def _kept(number: int) -> int:
+    """The number, or the nearest that a database can keep: it can't even be asked about others."""
+    return max(-(2**63), min(number, 2**63 - 1))
 
 
 def checked(limit: int, offset: int = 0) -> None:
@@ -180,7 +190,7 @@ def page(
     checked(limit, offset)
     query = _rows(tx, filters, actor).limit(limit).offset(offset)
     if before is not None:
-        query = query.where(ENTRIES.c.id < before)
+        query = query.where(ENTRIES.c.id < _kept(before))
     if after is not None:
         query = query.where(ENTRIES.c.id > after).order_by(None).order_by(ENTRIES.c.id)
     rows = [Row(*row) for row in tx.connection().execute(query)]
@@ -194,7 +204,7 @@ def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) ->
     def read(tx: Transaction) -> list[Row]:
         query = _rows(tx, filters, actor).limit(batch)
         if before is not None:
-            query = query.where(ENTRIES.c.id < before)
+            query = query.where(ENTRIES.c.id < _kept(before))
         return [Row(*row) for row in tx.connection().execute(query)]
 
     rows = db.read(read)

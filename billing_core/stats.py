@@ -27,6 +27,8 @@ from .pricing import Rates
 SECOND = 1_000_000_000
 LABELS = {"hour": "%H:00", "day": "%m-%d", "month": "%Y-%m"}
 MAX_PERIODS = 4000
+EARLIEST, LATEST = 1990, 2200
+"""Years: no entry is older than 2000, and beyond 2262 a moment in ns is more than the database keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,11 @@ def last_periods(now_ns: int, granularity: str, tz: ZoneInfo, days: int = 7) -> 
 
 def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> list[Period]:
     """The periods from the date `first` up to and including the date `last`. Raises Invalid."""
+    if not EARLIEST <= first.year <= last.year <= LATEST and first <= last:
+        raise Invalid(
+            N_("The range must lie between the years {earliest} and {latest}."),
+            field="range", earliest=EARLIEST, latest=LATEST,
+        )  # fmt: skip
     if last < first:
         raise Invalid(N_("The range ends before it begins. Swap the two dates."), field="range")
     if (last - first).days * (24 if granularity == "hour" else 1) > MAX_PERIODS:

@@ -1,0 +1,28 @@
+"""How SQLite goes about what a function reads, for tests that hold it to an index."""
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from billing_core.database import Database
+
+
+def plans(db: Database, function: Callable[[], Any]) -> list[list[str]]:
+    """The steps of each SELECT that `function` makes, as EXPLAIN QUERY PLAN tells them."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", note)
+    try:
+        function()
+    finally:
+        sa.event.remove(db.engine, "before_cursor_execute", note)
+    with db.engine.connect() as connection:
+        return [
+            [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            for statement, parameters in asked
+            if statement.lstrip().startswith(("SELECT", "WITH"))
+        ]

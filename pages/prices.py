@@ -31,7 +31,6 @@ def page(viewer: Viewer) -> None:
     rows, planned, used, known = viewer.db.read(read)
     st.title(_("Prices"), anchor=False)
     searched = price_editor.search_and_edit(viewer, rows, used) if viewer.is_admin else _search_and_read(viewer, rows)
-    _explain(viewer, rows, searched)
     model = _what_would_it_cost(viewer, rows, next(iter(used), None))
     _planned(viewer, planned)
     if model:
@@ -45,6 +44,7 @@ def page(viewer: Viewer) -> None:
 
 def _search_and_read(viewer: Viewer, rows: Sequence[Current]) -> str:
     searched = price_editor.search()
+    price_editor.unit()
     found = [row for row in rows if row.matches(searched)]
     if found:
         columns = [
@@ -54,32 +54,8 @@ def _search_and_read(viewer: Viewer, rows: Sequence[Current]) -> str:
             Column(_("Since"), lambda row: price_editor.since(row, viewer), width=140),
         ]
         tables.table(columns, found, alt=_("Prices by model"), key="prices")
+    price_editor.nothing(viewer, rows, searched)
     return searched
-
-
-def _explain(viewer: Viewer, rows: Sequence[Current], searched: str) -> None:
-    """The unit, and what to do where there is nothing or where something is missing."""
-    if not rows:
-        st.info(
-            _(
-                "No model has been charged or priced yet. A model stands here once it is; the built-in prices count already."
-            )
-            if not viewer.is_admin
-            else _(
-                "No model yet: add a row to set a price. Models that are charged appear here, at their built-in price."
-            ),
-            icon=":material/sell:",
-        )
-    elif not any(row.matches(searched) for row in rows):
-        st.info(
-            _(
-                "No model here has “{search}” in its name. What it would cost can be asked below.",
-                search=told.plain(searched.strip()),
-            ),
-            icon=":material/search_off:",
-        )
-    unit = _("Prices are in 元 per million tokens.")
-    st.caption(f"{unit} {_('An empty cache price is the same as that of input.')}" if viewer.is_admin else unit)
 
 
 def _what_would_it_cost(viewer: Viewer, rows: Sequence[Current], most_used: str | None) -> str | None:
@@ -89,16 +65,16 @@ def _what_would_it_cost(viewer: Viewer, rows: Sequence[Current], most_used: str 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox(
             _("Model"), names, index=names.index(most_used) if most_used in names else 0 if names else None, width=320,
-            accept_new_options=True, key="model", placeholder=_("A model's name, like openai/gpt-4o"),
+            accept_new_options=True, key="cost-of", bind="query-params", placeholder=_("A model's name, like openai/gpt-4o"),
         )  # fmt: skip
-        prompt = st.number_input(_("Tokens in"), 0, MOST, 1000, step=1000, key="in", width=170)
-        completion = st.number_input(_("Tokens out"), 0, MOST, 500, step=500, key="out", width=170)
+        prompt = st.number_input(_("Tokens in"), 0, MOST, 1000, step=1000, key="in", bind="query-params", width=170)
+        completion = st.number_input(_("Tokens out"), 0, MOST, 500, step=500, key="out", bind="query-params", width=170)
     if not name:
         return None
     try:
         model = pricing.clean_model(name)
     except BillingError as error:
-        st.error(sentence(error))
+        st.error(told.plain(sentence(error)))
         return None
     rates = viewer.db.read(pricing.in_force, model)
     st.markdown(
@@ -119,7 +95,7 @@ def _planned(viewer: Viewer, planned: Sequence[SetPrice]) -> None:
 
 
 def _history(viewer: Viewer, model: str) -> None:
-    with st.expander(_("What {model} cost before", model=told.plain(model))):
+    with st.expander(_("Price history of {model}", model=told.plain(model))):
         past = viewer.db.read(pricing.history, model)
         if past:
             tables.table(_price_columns(viewer), past, alt=_("Prices that were set, newest first"), key="history")
@@ -153,22 +129,25 @@ def _settings(viewer: Viewer, rows: Sequence[Current], known: Mapping[str, str])
     with st.expander(_("Built-in prices")), st.form("settings", border=False):
         st.markdown(
             _(
-                "Built-in prices are kept in US dollars and count at this rate; models that nobody knows cost the default."
+                "Where no price is set here, a model's built-in price counts: in US dollars, at this rate. A model that "
+                "nobody knows costs the default, in 元 per million tokens."
             )
-            + " "
-            + ngettext("{n} model here is built in,", "{n} models here are built in,", sources.count("catalogue"))
-            + " "
-            + ngettext("{n} costs the default.", "{n} cost the default.", sources.count("default"))
         )
+        built_in, default = sources.count("catalogue"), sources.count("default")
+        counted = ngettext("{n} model has a built-in price now.", "{n} models have a built-in price now.", built_in)
+        st.caption(f"{counted} {ngettext('{n} model costs the default.', '{n} models cost the default.', default)}")
         fields = zip(labels.items(), st.columns(3), strict=True)
-        given = {name: place.text_input(label, known[name], key=name) for (name, label), place in fields}
+        # With the value in its key, a field shows what somebody else has set in the meantime, and never sets it back.
+        given = {
+            name: place.text_input(label, known[name], key=f"{name}-{known[name]}") for (name, label), place in fields
+        }
         asked = st.form_submit_button(_("Let these count from now on"))
     changed = {name: value for name, value in given.items() if value != known[name]}
     if asked and changed:
         try:
             viewer.db.write(pricing.change_settings, changed, actor=viewer.actor)
         except BillingError as error:
-            st.error(sentence(error))
+            st.error(told.plain(sentence(error)))
             return
         told.later(_("The built-in prices are changed. What was charged stays as it is."))
         st.rerun()

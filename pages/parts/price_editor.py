@@ -55,19 +55,50 @@ def search_and_edit(viewer: Viewer, rows: Sequence[Current], used: Mapping[str, 
     edits = st.session_state.get(key) or {}
     pending = any(edits.values())
     searched = search(disabled=pending)
+    # One line in both cases, so that the table does not jump when its first cell is changed.
     if pending:
-        st.caption(_("The search waits until the changes below are applied or discarded, so that none gets lost."))
+        unit(_("The search waits until the changes below are applied or discarded."))
     else:
+        unit(_("An empty cache price is the same as that of input."))
         st.session_state["prices-shown"] = [row for row in rows if row.matches(searched)]
     shown = st.session_state["prices-shown"]
     _table(viewer, shown, key)
-    if pending:
+    if not pending:
+        nothing(viewer, rows, searched)
+    else:
         _pending(viewer, drafted(edits, shown, {row.model for row in rows}), used, key)
     return searched
 
 
 def search(**more: Any) -> str:
     return address.search(_("Search"), placeholder=_("A model's name, or a part of it"), **more)
+
+
+def unit(more: str = "") -> None:
+    st.caption(f"{_('Prices are in 元 per million tokens.')} {more}")
+
+
+def nothing(viewer: Viewer, rows: Sequence[Current], searched: str) -> None:
+    """What to do where there is nothing to see."""
+    if not rows:
+        st.info(
+            _(
+                "No model has been charged or priced yet. A model stands here once it is; the built-in prices count already."
+            )
+            if not viewer.is_admin
+            else _(
+                "No model yet: add a row to set a price. Models that are charged appear here, at their built-in price."
+            ),
+            icon=":material/sell:",
+        )
+    elif not any(row.matches(searched) for row in rows):
+        st.info(
+            _(
+                "No model here has “{search}” in its name. What it would cost can be asked below.",
+                search=told.plain(searched.strip()),
+            ),
+            icon=":material/search_off:",
+        )
 
 
 def _table(viewer: Viewer, shown: Sequence[Current], key: str) -> None:
@@ -83,7 +114,7 @@ def _table(viewer: Viewer, shown: Sequence[Current], key: str) -> None:
         pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in data.items()}),
         num_rows="dynamic", height="content" if len(shown) <= ROWS_AT_ONCE else "auto", hide_index=True, placeholder="", key=key, alt=_("Prices by model, to be edited"),
         column_config={
-            "model": text(_("Model"), max_chars=200),
+            "model": text(_("Model"), width=None if shown else "medium", max_chars=200),
             **{part: text(_(heading), alignment="right", width=WIDTHS[part]) for part, heading in HEADINGS.items()},
             "source": text(_("Source"), disabled=True, width=84),
             "since": text(_("Since"), disabled=True, width=142),
@@ -174,7 +205,7 @@ def _pending(viewer: Viewer, draft: Draft, used: Mapping[str, Used], key: str) -
             )
             compared = zip(draft.changes, viewer.db.read(pricing.preview, draft.changes), strict=True)
             st.markdown("\n".join(_line(change, *rates, used.get(change.model)) for change, rates in compared))
-            st.caption(_("“About”: each call is rounded up on its own. What was charged stays as it is."))
+            st.caption(_("What was charged stays as it is. “About”: each call is rounded up on its own."))
         if draft.problems:
             st.warning("  \n".join(map(told.plain, draft.problems)), icon=":material/edit:")
         for note in draft.notes or ([] if draft.changes or draft.problems else [_("No price is different yet.")]):
@@ -195,6 +226,8 @@ def _line(change: Change, before: Rates, after: Rates, used: Used | None) -> str
     ]
     if change.prices is None:
         what.insert(0, _("retired, so that the built-in price counts again"))
+    elif not what:
+        what.append(_("set here, at the price that counts already"))
     if used:
         costs = {"before": yuan(used.cost_at(before)), "after": yuan(used.cost_at(after))}
         cost = _("The last 30 days would have cost about {before} → {after} 元.", **costs)
@@ -226,10 +259,10 @@ def _apply(viewer: Viewer, draft: Draft, start: int | None) -> None:
     _forget()
     n = len(draft.changes)
     if start:
-        prices, when = ngettext("{n} new price", "{n} new prices", n), moment(start, viewer.tz)
-        told.later(_("{prices} will count from {when} on.", prices=prices, when=when))
+        changes, when = ngettext("{n} price change", "{n} price changes", n), moment(start, viewer.tz)
+        told.later(_("Planned: {changes} from {when} on.", changes=changes, when=when))
     else:
-        told.later(ngettext("{n} new price counts from now on.", "{n} new prices count from now on.", n))
+        told.later(ngettext("{n} price change counts from now on.", "{n} price changes count from now on.", n))
     st.rerun()
 
 

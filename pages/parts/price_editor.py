@@ -63,10 +63,10 @@ def search_and_edit(viewer: Viewer, rows: Sequence[Current], used: Mapping[str, 
         st.session_state["prices-shown"] = [row for row in rows if row.matches(searched)]
     shown = st.session_state["prices-shown"]
     _table(viewer, shown, key)
-    if not pending:
-        nothing(viewer, rows, searched)
-    else:
+    if pending:
         _pending(viewer, drafted(edits, shown, {row.model for row in rows}), used, key)
+    else:
+        nothing(viewer, rows, searched)
     return searched
 
 

@@ -1,0 +1,320 @@
+"""The page Prices, run as a session runs it: what a call costs, and how admins change that."""
+
+import json
+from datetime import datetime, timedelta
+
+import pytest
+from conftest import Visit
+from streamlit.testing.v1 import AppTest
+
+from billing_core import accounts, ledger, pricing, settings
+from billing_core.accounts import SHELL
+from billing_core.database import Database
+from billing_core.usage import Tokens
+from pages.parts.price_editor import drafted
+
+MILLION = 1_000_000
+
+
+@pytest.fixture
+def db(visit_db: Database) -> Database:
+    """Boss, an admin, and Ann, who has used two of four models."""
+    visit_db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    visit_db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    visit_db.write(pricing.set_price, "openai/gpt-4o", 18 * MILLION, 72 * MILLION, actor=SHELL, cache_read=9 * MILLION)
+    visit_db.write(pricing.set_price, "some/*other*", 2 * MILLION, 3 * MILLION, actor=SHELL)
+    visit_db.write(ledger.recharge, "ann", 10**6, actor=SHELL)
+    visit_db.write(ledger.charge, "ann", "openai/gpt-4o", Tokens(10_000, 1_000), actor=SHELL)
+    visit_db.write(ledger.charge, "ann", "house/own", Tokens(1_000, 0), actor=SHELL)
+    return visit_db
+
+
+GPT, OWN, OTHER = 1, 0, 2
+"""The rows' places: house/own, openai/gpt-4o, some/*other*."""
+
+
+def edit(
+    app: AppTest, edited: dict[int, dict[str, str]] | None = None, added: object = (), deleted: object = ()
+) -> AppTest:
+    """What the browser sends when cells are changed, rows added or deleted."""
+    states = app._tree.get_widget_states()
+    editor = states.widgets.add()
+    editor.id = app.data_editor[0].proto.id
+    editor.string_value = json.dumps(
+        {"edited_rows": edited or {}, "added_rows": list(added), "deleted_rows": list(deleted)}
+    )
+    app._run(states)
+    assert not app.exception, app.exception
+    return app
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(one for one in app.button if one.label == label).click().run()
+    assert not app.exception, app.exception
+    return app
+
+
+def buttons(app: AppTest) -> list[str]:
+    return [one.label for one in app.button]
+
+
+def words(app: AppTest) -> str:
+    """All that the page says, as it is read."""
+    assert not app.exception, app.exception
+    kinds = (app.markdown, app.caption, app.warning, app.error, app.info, app.toast)
+    return "\n".join(one.value for kind in kinds for one in kind).replace("\\", "")
+
+
+def set_prices(db: Database) -> dict[str, tuple]:
+    return {p.model: (p.input, p.output, p.cache_read, p.cache_write) for p in db.read(pricing.listed)}
+
+
+# Reading
+
+
+def test_a_member_reads_the_price_of_every_model_and_can_edit_none(visit: Visit, db: Database) -> None:
+    app = visit("prices", "ann")
+    table = app.dataframe[0].value
+    assert list(table["Model"]) == ["house/own", "openai/gpt-4o", "some/*other*"]
+    assert list(table["Source"]) == ["Default", "Set here", "Set here"]
+    assert [str(price) for price in table["Cache write"]] == ["18", "18", "2"]
+    assert not app.data_editor
+    assert buttons(app) == ["Sign out"]
+
+
+def test_the_search_in_the_address_narrows_the_table(visit: Visit, db: Database) -> None:
+    assert list(visit("prices", "ann", q="GPT").dataframe[0].value["Model"]) == ["openai/gpt-4o"]
+    assert list(visit("prices", "boss", q="GPT").data_editor[0].value["model"]) == ["openai/gpt-4o"]
+
+
+def test_a_search_that_finds_nothing_says_so(visit: Visit, db: Database) -> None:
+    assert "No model here has “*x*” in its name." in words(visit("prices", "ann", q="*x*"))
+
+
+def test_a_call_that_is_only_thought_of_is_priced_exactly(visit: Visit, db: Database) -> None:
+    app = visit("prices", "ann", **{"cost-of": "openai/gpt-4o", "in": "2000", "out": "1"})
+    assert "2,000 × 18.00 + 1 × 72.00 元 per million tokens = **0.0361 元**" in words(app)
+
+
+def test_a_model_that_nobody_has_used_can_be_asked_for_as_well(visit: Visit, db: Database) -> None:
+    app = visit("prices", "ann", **{"cost-of": "nobody/knows"})
+    assert "1,000 × 18.00 + 500 × 72.00 元 per million tokens = **0.054 元**" in words(app)
+
+
+def test_the_dearest_model_of_the_last_30_days_is_asked_for_at_first(visit: Visit, db: Database) -> None:
+    assert visit("prices", "ann").selectbox[0].value == "openai/gpt-4o"
+
+
+@pytest.mark.parametrize(("user_id", "sentence"), [("ann", "No model has been charged"), ("boss", "add a row to set")])
+def test_an_empty_page_says_what_will_stand_here(visit: Visit, visit_db: Database, user_id: str, sentence: str) -> None:
+    visit_db.write(accounts.add, user_id, "X", actor=SHELL, role="admin" if user_id == "boss" else "member")
+    assert sentence in words(visit("prices", user_id))
+
+
+def test_planned_prices_and_the_history_are_there_for_everybody(visit: Visit, db: Database) -> None:
+    start = db.clock() + 3600 * 10**9
+    db.write(pricing.set_price, "openai/gpt-4o", 5, 5, actor=SHELL, valid_from_ns=start)
+    db.write(pricing.retire, "openai/gpt-4o", actor=SHELL)
+    app = visit("prices", "ann")
+    planned, history = app.dataframe[1].value, app.dataframe[2].value
+    assert list(planned["Model"]) == ["openai/gpt-4o"]
+    assert list(history["What"]) == ["Set here", "Retired", "Set here"]
+
+
+def test_the_csv_holds_what_the_search_shows(visit: Visit, db: Database) -> None:
+    (link,) = visit("prices", "ann", q="gpt").get("link_button")
+    assert "/export/prices.csv?search=gpt&timezone=UTC" in link.proto.url
+
+
+# Editing
+
+
+def test_a_changed_cell_is_shown_with_what_the_last_30_days_would_have_cost_and_then_applied(
+    visit: Visit, db: Database
+) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "20", "cache_write": "21.5"}})
+    assert "openai/gpt-4o**: Input 18.00 → 20.00, Cache write 18.00 → 21.50." in words(app)
+    assert "The last 30 days would have cost about 0.252 → 0.272 元." in words(app)
+    press(app, "Apply 1 change")
+    assert set_prices(db)["openai/gpt-4o"] == (20 * MILLION, 72 * MILLION, 9 * MILLION, 21_500_000)
+    assert "1 price change counts from now on." in words(app)
+    assert "Discard" not in buttons(app)
+
+
+def test_a_new_row_sets_a_price_for_a_new_model(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), added=[{"model": " new/model ", "input": "1", "output": "0.000001"}])
+    assert "Not used in the last 30 days." in words(app)
+    press(app, "Apply 1 change")
+    assert set_prices(db)["new/model"] == (MILLION, 1, None, None)
+
+
+def test_a_deleted_row_retires_the_set_price(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), deleted=[OTHER])
+    assert "some/*other***: retired, so that the built-in price counts again, Input 2.00 → 18.00" in words(app)
+    press(app, "Apply 1 change")
+    assert "some/*other*" not in set_prices(db)
+
+
+def test_a_deleted_row_without_a_set_price_changes_nothing_and_says_so(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), deleted=[OWN])
+    assert "No price is set here for house/own, so its built-in price goes on counting." in words(app)
+    assert "Discard" in buttons(app)
+    assert not any("Apply" in label for label in buttons(app))
+
+
+def test_several_changes_are_applied_together(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {OWN: {"output": "1"}, GPT: {"cache_read": ""}}, deleted=[OTHER])
+    press(app, "Apply 3 changes")
+    assert set_prices(db) == {
+        "house/own": (18 * MILLION, MILLION, None, None),
+        "openai/gpt-4o": (18 * MILLION, 72 * MILLION, None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("-1", "A price can't be below 0. Use 0 for a free model."),
+        ("abc", "“abc” is not a price. Write it in 元 per million tokens, like 18 or 0.5."),
+        ("1e3", "“1e3” is not a price."),
+        ("0.1234567", "A price has at most six decimal places; 0.1234567 has more."),
+        ("", "A price is missing. Write 0 for a free model."),
+    ],
+)
+def test_what_is_no_price_is_named_with_its_model_and_field_and_nothing_is_applied(
+    visit: Visit, db: Database, text: str, sentence: str
+) -> None:
+    before = set_prices(db)
+    app = edit(visit("prices", "boss"), {OTHER: {"input": "5"}, GPT: {"output": text}})
+    assert f"openai/gpt-4o, Output: {sentence}" in words(app)
+    assert next(one for one in app.button if one.label == "Apply 1 change").disabled
+    assert set_prices(db) == before
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({}, "Fill in the new row"),
+        ({"model": "new"}, "new, Input: A price is missing."),
+        ({"input": "1"}, "New row, Model: A model's name has 1 to 200 characters"),
+        ({"model": "openai/gpt-4o", "input": "1", "output": "1"}, "openai/gpt-4o has a row already."),
+    ],
+)
+def test_a_new_row_that_cannot_be_applied_says_what_is_missing(
+    visit: Visit, db: Database, row: dict[str, str], sentence: str
+) -> None:
+    app = edit(visit("prices", "boss"), added=[row])
+    assert sentence in words(app)
+    assert not any("Apply" in label for label in buttons(app))
+
+
+def test_a_row_for_a_model_that_the_search_hides_is_not_added_twice(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss", q="gpt"), added=[{"model": "house/own", "input": "1", "output": "1"}])
+    assert "house/own has a row already." in words(app)
+
+
+def test_a_model_cannot_be_renamed(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"model": "openai/gpt-5"}})
+    assert "A model keeps its name. Write openai/gpt-4o back" in words(app)
+
+
+def test_a_cell_that_says_the_same_is_no_change(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "18", "cache_write": "18.0"}})
+    assert "No price is different yet." in words(app)
+
+
+def test_discarding_shows_the_table_as_it_is(visit: Visit, db: Database) -> None:
+    before = set_prices(db)
+    app = press(edit(visit("prices", "boss"), {GPT: {"input": "20"}}), "Discard")
+    assert "not applied yet" not in words(app)
+    assert set_prices(db) == before
+
+
+def test_pending_changes_lock_the_search_and_stay_with_their_rows(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss", q="gpt"), {0: {"input": "20"}})
+    assert app.text_input[0].disabled
+    assert "The search waits until the changes below are applied or discarded." in words(app)
+    db.write(pricing.set_price, "a-gpt/before-it", 1, 1, actor=SHELL)  # a new first row
+    app.query_params["q"] = "house"
+    press(app.run(), "Apply 1 change")
+    assert set_prices(db)["openai/gpt-4o"][0] == 20 * MILLION
+    assert set_prices(db)["a-gpt/before-it"] == (1, 1, None, None)
+    assert "house/own" not in set_prices(db)
+
+
+def test_a_price_that_somebody_else_has_changed_is_not_overwritten(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "20"}, OTHER: {"input": "3"}})
+    db.write(pricing.set_price, "openai/gpt-4o", 7, 7, actor=SHELL)
+    press(app, "Apply 2 changes")
+    assert "Somebody else has changed the price of openai/gpt-4o in the meantime, so nothing was applied." in words(app)
+    assert set_prices(db)["openai/gpt-4o"] == (7, 7, None, None)
+    assert set_prices(db)["some/*other*"][0] == 2 * MILLION
+    assert list(press(app, "Discard").data_editor[0].value["input"])[GPT] == "0.000007"
+
+
+def test_who_is_no_admin_any_more_is_refused(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "20"}})
+    db.write(accounts.add, "eve", "Eve", actor=SHELL, role="admin")
+    db.write(accounts.change, "boss", actor=SHELL, role="member")
+    press(app, "Apply 1 change")
+    assert not app.data_editor
+    assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
+
+
+def test_a_change_can_be_planned(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "20"}})
+    tomorrow = datetime.now().replace(second=0, microsecond=0) + timedelta(days=1)
+    app.datetime_input[0].set_value(tomorrow).run()
+    press(app, "Plan 1 change")
+    assert "Planned: 1 price change from" in words(app)
+    assert [(price.model, price.input) for price in db.read(pricing.planned)] == [("openai/gpt-4o", 20 * MILLION)]
+    assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
+    assert list(app.dataframe[1].value["Model"]) == ["openai/gpt-4o"]
+
+
+def test_nothing_can_be_planned_for_the_past(visit: Visit, db: Database) -> None:
+    app = edit(visit("prices", "boss"), {GPT: {"input": "20"}})
+    app.datetime_input[0].set_value(datetime(2020, 1, 1)).run()
+    press(app, "Plan 1 change")
+    assert "A price can't start in the past" in words(app)
+    assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
+
+
+def test_edits_of_a_row_that_is_then_deleted_do_not_count() -> None:
+    row = pricing.Current("a/b", pricing.Rates(1, 1, 1, 1, "database", 7, 0), (1, 1, None, None))
+    edits = {"edited_rows": {0: {"input": "x"}}, "added_rows": [], "deleted_rows": [0]}
+    draft = drafted(edits, [row], {"a/b"})
+    assert draft.problems == []
+    assert draft.changes == [pricing.Change("a/b", None, 7)]
+
+
+# Built-in prices
+
+
+def field(app: AppTest, label: str) -> object:
+    return next(one for one in app.text_input if one.label == label)
+
+
+def test_an_admin_changes_the_default_price(visit: Visit, db: Database) -> None:
+    app = visit("prices", "boss")
+    assert "1 model costs the default." in words(app)
+    field(app, "Default for input").set_value("20")
+    press(app, "Let these count from now on")
+    assert db.read(settings.read)["default_input_price"] == "20"
+    assert "The built-in prices are changed." in words(app)
+    assert list(app.data_editor[0].value["input"])[OWN] == "20.00"
+
+
+def test_a_rate_that_is_none_is_refused_with_a_sentence(visit: Visit, db: Database) -> None:
+    app = visit("prices", "boss")
+    field(app, "A US dollar, 元").set_value("0")
+    assert "The rate must be above 0." in words(press(app, "Let these count from now on"))
+    assert db.read(settings.read) == settings.DEFAULTS
+
+
+def test_a_default_that_somebody_else_has_changed_is_not_set_back(visit: Visit, db: Database) -> None:
+    app = visit("prices", "boss")
+    db.write(pricing.change_settings, {"usd_rate": "7.1"}, actor=SHELL)
+    field(app, "Default for input").set_value("20")
+    press(app, "Let these count from now on")
+    assert db.read(settings.read) == settings.DEFAULTS | {"usd_rate": "7.1", "default_input_price": "20"}

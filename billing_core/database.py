@@ -66,7 +66,7 @@ class Database:
             if parsed.get_backend_name() not in ("sqlite", "postgresql"):
                 raise ArgumentError(url)
             self.engine = sa.create_engine(parsed, **_options(parsed))
-        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, ValueError) as error:
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError, ValueError) as error:
             raise Invalid(
                 N_(
                     "BILLING_DATABASE_URL is not the address of a database. It looks like "

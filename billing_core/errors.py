@@ -5,6 +5,16 @@ A page shows the sentence, the API maps `status` to HTTP once, the shell prints 
 
 from .i18n import N_, translate
 
+SYSTEM_SAYS = (
+    N_("No such file or directory"),
+    N_("Permission denied"),
+    N_("Is a directory"),
+    N_("Not a directory"),
+    N_("Read-only file system"),
+    N_("No space left on device"),
+)
+"""What an OSError says, which comes in English everywhere."""
+
 
 class BillingError(Exception):
     """An error whose sentence a person may read. `status` is the HTTP status it maps to."""
@@ -14,10 +24,17 @@ class BillingError(Exception):
     def __init__(self, message: str, **params: object):
         self.message = message
         self.params = params
-        super().__init__(translate(message, "en", **params))
+        super().__init__(self.sentence())
 
     def sentence(self, language: str = "en") -> str:
-        return translate(self.message, language, **self.params)
+        return translate(self.message, language, **{name: _said(each, language) for name, each in self.params.items()})
+
+
+def _said(value: object, language: str) -> object:
+    """A parameter; one that is a sentence itself in the reader's language."""
+    if hasattr(value, "sentence"):
+        return value.sentence(language)
+    return translate(str(value), language) if value in SYSTEM_SAYS else value
 
 
 class Invalid(BillingError):

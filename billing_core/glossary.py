@@ -12,6 +12,8 @@ TYPES = {
     "reversal": N_("Reversal"),
 }
 """Of entries."""
+DEBIT = N_("Debit")
+"""A recharge below 0."""
 STATUSES = {"active": N_("Active"), "frozen": N_("Frozen")}
 ROLES = {"member": N_("Member"), "admin": N_("Admin")}
 RIGHTS = {"": N_("reads its own account"), "charge": N_("charges calls"), "admin": N_("does what an admin may")}

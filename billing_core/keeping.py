@@ -82,7 +82,7 @@ def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
 
 def _must_add_up(findings: Findings, message: str) -> None:
     if findings:
-        raise Conflict(message, sentence=findings[0].sentence())
+        raise Conflict(message, sentence=findings[0])
 
 
 @contextmanager

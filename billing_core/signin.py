@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from . import accounts
 from .accounts import Actor
-from .database import Database, Transaction
+from .database import Database, Transaction, is_id
 from .errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
 from .i18n import N_
 from .models import Account, ApiKey, SignInTries, Token
@@ -235,7 +235,7 @@ def keys(tx: Transaction, user_id: str | None, *, actor: Actor) -> list[tuple[Ap
 
 def revoke_key(tx: Transaction, key_id: int, *, actor: Actor) -> ApiKey:
     """Raises NotFound, Forbidden."""
-    key = tx.get(ApiKey, key_id)
+    key = tx.get(ApiKey, key_id) if is_id(key_id) else None
     if key is None or (key.account_id != actor.account_id and not actor.is_admin):
         raise NotFound(N_("There is no key {key_id}."), key_id=key_id)
     if key.revoked_at_ns is None:

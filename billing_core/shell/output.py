@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ..errors import Invalid
-from ..i18n import N_, choose_language, translate
+from ..i18n import N_, choose_language, ntranslate, translate
 from ..money import to_yuan
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def language() -> str:
 def say(message: str, **params: object) -> None:
     """A sentence on standard output, in the reader's language."""
     typer.echo(translate(message, language(), **params))
+
+
+def say_number(one: str, many: str, n: int, **params: object) -> None:
+    """The same about a number of things, `{n}`."""
+    typer.echo(ntranslate(one, many, n, language(), n=f"{n:,}", **params))
 
 
 def word(words: dict[str, str], code: str) -> str:

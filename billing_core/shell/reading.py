@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..glossary import TYPES
+from ..glossary import DEBIT, TYPES
 from ..i18n import N_, translate
 from ..money import format_yuan, price_yuan
 from .output import (
@@ -25,7 +25,6 @@ from .output import (
     print_json,
     shown,
     table,
-    word,
     zone,
 )  # fmt: skip
 
@@ -118,13 +117,17 @@ def logs(
         ],
         (
             [
-                row.id, shown(row.created_at_ns, tz), *([] if user_id else [row.user_id]), word(TYPES, row.type), _about(row),
+                row.id, shown(row.created_at_ns, tz), *([] if user_id else [row.user_id]), _type(row), _about(row),
                 _count(row.prompt_tokens), _count(row.cached_tokens), _count(row.completion_tokens),
                 format_yuan(row.amount, sign=True), format_yuan(row.balance_after),
             ]
             for row in rows
         ),
     )  # fmt: skip
+
+
+def _type(row: Any) -> str:
+    return translate(DEBIT if row.type == "recharge" and row.amount < 0 else TYPES[row.type], language())
 
 
 def _count(tokens: int | None) -> str:

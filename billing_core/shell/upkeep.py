@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..i18n import N_
-from .output import JsonOption, db, hint, language, print_json, progress_bar, say
+from .output import JsonOption, db, hint, language, print_json, progress_bar, say, say_number
 
 SETUP_PATH = "/?setup={secret}"
 
@@ -42,7 +42,9 @@ def check(as_json: JsonOption = False) -> None:
         for one in findings:
             hint("{sentence}", sentence=one.sentence(language()))
     else:
-        say(N_("{entries} entries checked, everything adds up."), entries=f"{findings.entries:,}")
+        say_number(
+            "{n} entry checked: everything adds up.", "{n} entries checked: everything adds up.", findings.entries
+        )
     if findings:
         raise typer.Exit(1)
 
@@ -53,7 +55,12 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file
 
     with progress_bar(N_("Backing up")) as progress:
         entries = keeping.backup(db(), file, progress=progress)
-    say(N_("{file}: {entries} entries, everything in it adds up."), file=file, entries=f"{entries:,}")
+    say_number(
+        "Backed up {n} entry to {file}: everything adds up.",
+        "Backed up {n} entries to {file}: everything adds up.",
+        entries,
+        file=file,
+    )
 
 
 def restore(
@@ -67,7 +74,7 @@ def restore(
     from ..database import database_url
 
     done = keeping.restore(database_url(), file, replace=replace)
-    say(N_("Restored {entries} entries from {file}."), entries=f"{done.entries:,}", file=file)
+    say_number("Restored {n} entry from {file}.", "Restored {n} entries from {file}.", done.entries, file=file)
     if done.kept is not None:
         hint(N_("What was there before is in {kept}."), kept=done.kept)
 

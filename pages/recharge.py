@@ -100,14 +100,10 @@ def _balance(hao: int) -> str:
 def _show(prepared: Prepared, change: Change) -> None:
     """From → to, and what that means where it is below 0."""
     st.metric(_("Balance, 元"), f"{_balance(change.before)} → {_balance(change.after)}")
-    if change.after >= 0:
+    if change.after < 0:
+        told.debt(prepared.name, change.after)
+    else:
         st.caption(_("Nothing is booked before you confirm it."))
-        return
-    debt = _(
-        "{name} will owe {amount} 元: nothing more can be charged until a recharge covers it.",
-        name=told.plain(prepared.name), amount=yuan(-change.after),
-    )  # fmt: skip
-    st.caption(f":red[:material/warning: {debt}]")
 
 
 def _confirm(viewer: Viewer, prepared: Prepared) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from conftest import Visit
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from billing_core import accounts, ledger, logs
 from billing_core.accounts import SHELL
@@ -109,7 +110,7 @@ def test_the_same_recharge_filled_in_anew_is_another_one(visit: Visit, db: Datab
 
 def test_a_debit_into_debt_says_so_before_it_is_confirmed(visit: Visit, db: Database) -> None:
     app = press(filled(visit, "ann", "-20"), "Take 20.00 元 off Ann")
-    warnings = [one.value for one in app.caption if "Ann will owe 8.00 元" in one.value]
+    warnings = [one.value for one in app.markdown if "Ann will owe 8.00 元" in one.value]
     assert len(warnings) == 2
     assert shown(app) == "12.0000 → :red[-8.0000]"
     press(app, "Take 20.00 元 off Ann")
@@ -127,6 +128,14 @@ def test_a_recharge_just_made_can_be_reversed_on_the_spot(visit: Visit, db: Data
     assert balance(db, "ann") == 120_000
     assert recharges(db, "ann")[0].reversed_by is not None
     assert not [one for one in app.button if one.label == "Reverse it"]
+
+
+def test_a_dialog_that_is_left_open_does_not_follow_to_another_page(visit: Visit, db: Database) -> None:
+    app = press(filled(visit, "ann", "100"), "Recharge Ann by 100.00 元")
+    for page in ("accounts", "recharge"):
+        app._page_hash = calc_hash(page)
+        app.run()
+    assert "do recharge" not in [one.key for one in app.button]
 
 
 def test_a_wrong_recharge_is_corrected_from_the_log(visit: Visit, db: Database) -> None:
@@ -155,6 +164,14 @@ def test_what_is_no_amount_gets_one_sentence(visit: Visit, db: Database, amount:
     app = filled(visit, "ann", amount)
     assert sentences(app) == [sentence]
     assert next(one for one in app.button if one.label == "Recharge").disabled
+
+
+def test_a_reversal_into_debt_says_so_before_it_is_made(visit: Visit, db: Database) -> None:
+    db.write(ledger.recharge, "ann", -20_000, actor=SHELL)
+    app = visit("recharge", "boss", account="ann")
+    app.session_state["recharges-clicked"] = 1
+    app.run()
+    assert any("Ann will owe 2.00 元" in one.value for one in app.markdown)
 
 
 def test_an_unknown_account_in_the_address_gets_a_sentence(visit: Visit, db: Database) -> None:

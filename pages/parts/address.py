@@ -47,6 +47,7 @@ def pick(
 def search(label: str, *, key: str = "q", **more: Any) -> str:
     """A line of text to look for."""
     value = st.query_params.get(key, "")
+    more.setdefault("placeholder", _("Search"))
     return st.text_input(label, type="search", **_bound(key, value, "", str), **more) or ""
 
 

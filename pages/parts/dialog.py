@@ -17,6 +17,13 @@ def close() -> None:
     st.session_state.pop("dialog", None)
 
 
+def stay_on(page: str) -> None:
+    """A dialog doesn't follow its viewer to another page."""
+    if st.session_state.get("dialog page") != page:
+        close()
+        st.session_state["dialog page"] = page
+
+
 def asked(name: str) -> tuple[Any, ...] | None:
     """What the dialog `name` is about, while it is open."""
     opened, about = st.session_state.get("dialog", ("", ()))

@@ -12,7 +12,7 @@ from . import dialog, told
 from .tables import Column
 from .tables import table as draw
 from .viewer import Viewer
-from .words import SOURCES, TYPES, _, count, moment, price, sentence, yuan
+from .words import SOURCES, TYPES, _, count, moment, price, yuan
 
 
 def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = False, account: bool = False) -> None:
@@ -124,12 +124,14 @@ def _reverse(viewer: Viewer, row: Row) -> None:
                 name=told.plain(row.name), before=yuan(preview.before), after=yuan(preview.after),
             )
         )  # fmt: skip
+        if preview.after < 0:
+            told.debt(row.name, preview.after)
         asked = st.form_submit_button(_("Reverse entry {id}", id=row.id), icon=":material/undo:")
     if asked:
         try:
             done = viewer.db.write(ledger.reverse, row.id, reason, actor=viewer.actor)
         except BillingError as error:
-            st.error(sentence(error))
+            told.problem(error, st.container())
             return
         name = told.plain(row.name)
         dialog.done(

@@ -12,7 +12,7 @@ from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
 from .. import accounts, balance, logs, my_account, prices, recharge, sign_in, stats
-from . import told
+from . import dialog, told
 from . import viewer as viewers
 from .viewer import Viewer
 from .words import N_, _
@@ -67,6 +67,7 @@ def _show() -> None:
     with st.sidebar:
         _foot(db, viewer)
     told.now()
+    dialog.stay_on(chosen.url_path)
     chosen.run()
 
 

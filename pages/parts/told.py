@@ -5,7 +5,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from billing_core.errors import BillingError
 
-from .words import sentence
+from .words import _, sentence, yuan
 
 
 def later(message: str) -> None:
@@ -23,6 +23,15 @@ def now() -> None:
 def problem(error: BillingError, otherwise: DeltaGenerator, **places: DeltaGenerator) -> None:
     """Say what is wrong in the place of the field that it is about."""
     places.get(getattr(error, "field", None) or "", otherwise).error(plain(sentence(error)))
+
+
+def debt(name: str, balance: int) -> None:
+    """Say what a balance below 0, in 毫, would mean, before it is one."""
+    message = _(
+        "{name} will owe {amount} 元: nothing more can be charged until a recharge covers it.",
+        name=plain(name), amount=yuan(-balance),
+    )  # fmt: skip
+    st.markdown(f":small[:red[:material/warning: {message}]]")
 
 
 def plain(text: str) -> str:

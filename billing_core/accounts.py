@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from zoneinfo import available_timezones
 
 from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
@@ -109,12 +110,14 @@ def change(
     """Change what is given. Freezing ends the account's sessions, and losing the role of admin its keys that may do
     an admin's work. Raises UnknownAccount, Invalid, Conflict, Forbidden."""
     actor.must_be_admin()
+    if role is not None or status is not None:
+        _lock_admins(tx)
     account = find(tx, user_id)
     if name is not None:
         account.name = _name(name)
     if email is not None:
         account.email = _email(email)
-    was_acting_admin = account.role == "admin" and account.status == "active"
+    was_admin, was_acting_admin = account.role == "admin", (account.role, account.status) == ("admin", "active")
     if role is not None:
         account.role = _role(role)
     if status is not None:
@@ -123,12 +126,11 @@ def change(
         account.status = status
     tx.add(account)
     tx.flush()
-    if was_acting_admin and (account.role, account.status) != ("admin", "active"):
-        if not acting_admins(tx):
-            raise Conflict(N_("{user_id} is the only admin left. Make somebody else an admin first."), user_id=user_id)
-        if account.role != "admin":
-            keys = update(ApiKey).where(col(ApiKey.account_id) == account.id, col(ApiKey.can) == "admin")
-            tx.connection().execute(keys.where(col(ApiKey.revoked_at_ns).is_(None)).values(revoked_at_ns=tx.now_ns))
+    if was_acting_admin and (account.role, account.status) != ("admin", "active") and not acting_admins(tx):
+        raise Conflict(N_("{user_id} is the only admin left. Make somebody else an admin first."), user_id=user_id)
+    if was_admin and account.role != "admin":
+        keys = update(ApiKey).where(col(ApiKey.account_id) == account.id, col(ApiKey.can) == "admin")
+        tx.connection().execute(keys.where(col(ApiKey.revoked_at_ns).is_(None)).values(revoked_at_ns=tx.now_ns))
     if status == "frozen":
         end_sessions(tx, account)
     return account
@@ -139,6 +141,12 @@ def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str
     account = find(tx, actor.user_id)
     if language is not None and language not in LANGUAGES:
         raise Invalid(N_("“{language}” is not a language of this app."), field="language", language=language)
+    if timezone is not None and timezone not in available_timezones():
+        raise Invalid(
+            N_("“{name}” is not a time zone. Name one of the IANA database, like Asia/Shanghai or UTC."),
+            field="timezone",
+            name=timezone,
+        )
     account.language, account.timezone = language, timezone
     tx.add(account)
     return account
@@ -146,6 +154,11 @@ def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str
 
 def end_sessions(tx: Transaction, account: Account) -> None:
     tx.connection().execute(delete(Token).where(col(Token.account_id) == account.id))
+
+
+def _lock_admins(tx: Transaction) -> None:
+    """Let changes of admins wait for each other: two that go at once would each count the other as the one who stays."""
+    tx.exec(select(Account.id).where(Account.role == "admin").order_by(col(Account.id)).with_for_update()).all()
 
 
 def acting_admins(tx: Transaction) -> int:
@@ -159,6 +172,8 @@ def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
     actor.must_be_admin()
     query = select(Account).order_by(func.lower(Account.name), Account.user_id)
     for word in search.split():
+        if not word.isprintable():
+            return []
         query = query.where(
             or_(
                 *(

@@ -15,6 +15,7 @@ from .database import Database, Transaction, is_id
 from .errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
 from .i18n import N_
 from .models import Account, ApiKey, SignInTries, Token
+from .text import one_line
 
 SECOND = 1_000_000_000
 SESSION_SECONDS = 30 * 24 * 3600
@@ -24,8 +25,13 @@ FREE_TRIES = 5
 MAX_WAIT_SECONDS = 900
 
 
+def _bytes(text: str) -> bytes:
+    """Text as it came in; what no UTF-8 can hold (a lone surrogate) is no error either."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(_bytes(secret)).digest()
 
 
 def actor_of(account: Account, *, may_charge: bool = False, is_admin: bool | None = None) -> Actor:
@@ -51,7 +57,7 @@ def hash_password(password: str) -> str:
         raise Invalid(
             N_("A password has at least 8 characters. A short sentence is easy to remember."), field="password"
         )
-    return PasswordHasher().hash(password)
+    return PasswordHasher().hash(_bytes(password))
 
 
 def _matches(password_hash: str | None, password: str) -> bool:
@@ -60,7 +66,7 @@ def _matches(password_hash: str | None, password: str) -> bool:
 
     try:
         # Someone unknown takes as long as someone known.
-        return PasswordHasher().verify(password_hash or _NOBODY, password[:1000]) and password_hash is not None
+        return PasswordHasher().verify(password_hash or _NOBODY, _bytes(password[:1000])) and password_hash is not None
     except (VerificationError, InvalidHashError):
         return False
 
@@ -75,9 +81,11 @@ def check_password(db: Database, user_id: str, password: str) -> Account:
     is frozen.
     """
     user_id = user_id.strip()[:100]
-    account = db.read(_account_to_try, user_id)
+    known = user_id.isprintable()  # no account has another id, and Postgres can't be asked for one with a NUL
+    account = db.read(_account_to_try, user_id) if known else None
     if not _matches(account.password_hash if account else None, password):
-        db.write(_count_wrong_try, user_id)
+        if known:
+            db.write(_count_wrong_try, user_id)
         raise NotSignedIn(N_("The name or the password is wrong."))
     assert account is not None
     if account.status == "frozen":
@@ -213,7 +221,7 @@ def add_key(tx: Transaction, user_id: str, *, actor: Actor, name: str = "", can:
     secret = "bk_" + secrets.token_urlsafe(32)
     key = ApiKey(
         account_id=account.id or 0,
-        name=" ".join(name.split())[:100],
+        name=one_line(name[:100], 100, field="name"),
         hash=_hash(secret),
         hint=secret[:8],
         can=can,

@@ -51,7 +51,7 @@ def _search_and_read(viewer: Viewer, rows: Sequence[Current]) -> str:
             Column(_("Model"), lambda row: row.model, width=230),
             *_part_columns("rates."),
             Column(_("Source"), lambda row: _(SOURCES[row.rates.source]), width=90),
-            Column(_("Since"), lambda row: price_editor.since(row, viewer), width=140),
+            Column(_("Valid since"), lambda row: price_editor.since(row, viewer), width=140),
         ]
         tables.table(columns, found, alt=_("Prices by model"), key="prices")
     price_editor.nothing(viewer, rows, searched)

@@ -117,7 +117,7 @@ def _table(viewer: Viewer, shown: Sequence[Current], key: str) -> None:
             "model": text(_("Model"), width=None if shown else "medium", max_chars=200),
             **{part: text(_(heading), alignment="right", width=WIDTHS[part]) for part, heading in HEADINGS.items()},
             "source": text(_("Source"), disabled=True, width=84),
-            "since": text(_("Since"), disabled=True, width=142),
+            "since": text(_("Valid since"), disabled=True, width=142),
         },
     )  # fmt: skip
 
@@ -205,7 +205,8 @@ def _pending(viewer: Viewer, draft: Draft, used: Mapping[str, Used], key: str) -
             )
             compared = zip(draft.changes, viewer.db.read(pricing.preview, draft.changes), strict=True)
             st.markdown("\n".join(_line(change, *rates, used.get(change.model)) for change, rates in compared))
-            st.caption(_("What was charged stays as it is. “About”: each call is rounded up on its own."))
+            if any(change.model in used for change in draft.changes):
+                st.caption(_("What was charged stays as it is. “About”: each call is rounded up on its own."))
         if draft.problems:
             st.warning("  \n".join(map(told.plain, draft.problems)), icon=":material/edit:")
         for note in draft.notes or ([] if draft.changes or draft.problems else [_("No price is different yet.")]):

@@ -751,7 +751,7 @@ def test_help_is_in_the_reader_s_language(environment: pytest.MonkeyPatch, chose
     ):
         assert words.replace("python -m", "") in text.replace("python -m", ""), words
     text = invoke(*chosen, "recharge", "--help").stdout
-    for words in ("[选项] 账户 元", "参数", "账户 ID。", "[必填]", "显示此说明并退出。"):
+    for words in ("[选项] 账户 金额", "参数", "账户 ID。", "[必填]", "显示此说明并退出。"):
         assert words in text
     assert "[默认：50]" in invoke(*chosen, "logs", "--help").stdout
     assert "Show" not in text

@@ -31,7 +31,7 @@ class WithAmounts(Command):
 def recharge(
     user_id: UserId,
     amount: Annotated[
-        str, typer.Argument(metavar="元", help="Like 100 or 12.5; -20 takes 20 off.", show_default=False)
+        str, typer.Argument(metavar="AMOUNT", help="In 元, like 100 or 12.5; -20 takes 20 off.", show_default=False)
     ],
     remark: Annotated[str, typer.Option(help="Stands in the recharge log.", show_default=False)] = "",
     as_json: JsonOption = False,

@@ -76,17 +76,20 @@ def reader(db: Db, bearer: Bearer, cookie: Cookie, later: BackgroundTasks) -> Ac
 Reader = Annotated[Actor, Depends(reader)]
 
 
-def reading_admin(actor: Reader) -> Actor:
+# Those that ask nothing of the database are async: FastAPI sends every other one to a thread.
+
+
+async def reading_admin(actor: Reader) -> Actor:
     actor.must_be_admin()
     return actor
 
 
-def admin(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
+async def admin(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
     actor.must_be_admin()
     return actor
 
 
-def charger(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
+async def charger(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
     actor.must_charge()
     return actor
 
@@ -94,7 +97,7 @@ def charger(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
 UserId = Annotated[str, Path(description="An account's id.")]
 
 
-def viewer(user_id: UserId, actor: Reader) -> Actor:
+async def viewer(user_id: UserId, actor: Reader) -> Actor:
     """Who may see the account that the address names."""
     actor.must_see(user_id)
     return actor

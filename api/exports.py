@@ -58,7 +58,7 @@ class Whose:
         return "all" if self.user_id is None else self.user_id
 
 
-def _whose(
+async def _whose(
     actor: Reader,
     user_id: Annotated[str, Query(description="An account's id. Without it: the asking account's own.")] = "",
     all: Annotated[bool, Query(description="true: every account, unless user_id names one. For admins.")] = False,

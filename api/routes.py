@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 
 from billing_core import accounts, idempotency, ledger, logs, pricing, stats, usage
 from billing_core.accounts import Actor
-from billing_core.database import Database, Transaction
+from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, Invalid, NotFound
 from billing_core.export import iso
 from billing_core.i18n import N_
@@ -55,7 +55,12 @@ def _answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -
     """What `act` answers, or what it answered the first time. For writes that the ledger doesn't remember itself."""
     answer = _remembered(tx, once)
     if answer is None:
-        answer = act()
+        try:
+            answer = act()
+        except BillingError:
+            if idempotency.earlier(tx, once) is not None:  # the same request was under way, and is done by now
+                raise Retry from None
+            raise
         idempotency.remember(tx, once, answer=answer.decode())
     return answer
 

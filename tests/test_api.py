@@ -12,6 +12,7 @@ from conftest import NOON, SECOND, Clock
 from billing_core import accounts, ledger, signin, stats
 from billing_core.accounts import SHELL, Actor
 from billing_core.database import Database
+from billing_core.models import Account
 
 CALL: dict[str, Any] = {
     "user_id": "ann",
@@ -387,6 +388,23 @@ def test_a_key_is_remembered_together_with_the_charge_or_not_at_all(rich: Api, m
     assert rich.balance() == 1_000_000
     assert rich.post("/charge", once="k/charge", **CALL)["balance"] == 999_820
     assert rich.post("/accounts", once="k/accounts", user_id="new", name="New")["user_id"] == "new"
+
+
+def test_a_retry_that_overtakes_its_request_is_answered_alike(
+    postgres_database: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = Api(Database(postgres_database, clock=clock))
+    add, overtaking = accounts.add, []
+
+    def overtaken(*args: Any, **more: Any) -> Account:
+        if not overtaking:
+            overtaking.append(True)
+            overtaking.append(api.post("/accounts", once="k", user_id="new", name="New"))
+        return add(*args, **more)
+
+    monkeypatch.setattr(accounts, "add", overtaken)
+    assert api.post("/accounts", once="k", user_id="new", name="New") == overtaking[1]
+    api.db.close()
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\there"])

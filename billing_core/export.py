@@ -24,9 +24,13 @@ from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
 BLOCK = 64 * 1024
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a formula begins; the wide signs are those of East Asian keyboards, which some spreadsheets take for the others."""
+
+
 def safe(text: str) -> str:
     """Text that no spreadsheet runs as a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def blocks(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:

@@ -256,6 +256,8 @@ def set_price(
     now = tx.now_ns
     if valid_from_ns is None:
         valid_from_ns = now
+    elif type(valid_from_ns) is not int or valid_from_ns >= 2**63:
+        raise Invalid(N_("valid_from must be a moment before the year 2262."), field="valid_from")
     elif valid_from_ns < now - PAST_SECONDS * 10**9:
         raise Invalid(
             N_("A price can't start in the past: what was charged stays as it is. Leave valid_from out for now."),
@@ -311,6 +313,8 @@ def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
 
 def history(tx: Transaction, model: str) -> list[SetPrice]:
     """Every price that was ever set for a model, newest first, planned ones included."""
+    if not model.isprintable():  # no model's name: Postgres takes no NUL, UTF-8 no lone surrogate
+        return []
     rows = tx.exec(
         select(Price, Model.name)
         .join(Model)

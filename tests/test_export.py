@@ -1,0 +1,123 @@
+"""CSV that a spreadsheet reads as it was meant, however much there is of it."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+import pytest
+from conftest import NOON
+from hypothesis import given
+from hypothesis import strategies as st
+
+from billing_core import accounts, export, ledger, logs, pricing, stats
+from billing_core.accounts import SHELL
+from billing_core.database import Database
+from billing_core.usage import Tokens
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+BOM = "\ufeff".encode()
+
+
+def read(blocks: Iterator[bytes]) -> list[dict[str, str]]:
+    content = b"".join(blocks)
+    assert content.startswith(BOM)
+    return list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "＋1", "－1", "＠SUM(A1)"]
+)
+def test_text_that_a_spreadsheet_would_run_is_made_harmless(text: str) -> None:
+    ((shown,),) = [row.values() for row in read(export.blocks(["text"], [[text]]))]
+    assert shown == "'" + text
+
+
+@pytest.mark.parametrize("text", ["首充", "a=b", "1-2", "ann@example.com", 'say "hi", please', "two\nlines", "", " =1"])
+def test_other_text_stays_as_it_is(text: str) -> None:
+    ((shown,),) = [row.values() for row in read(export.blocks(["text"], [[text]]))]
+    assert shown == text
+
+
+def test_numbers_stay_numbers() -> None:
+    rows = [[-5, Decimal("-0.0005"), Decimal("100000000000.0000"), Decimal("0.0001"), None]]
+    content = b"".join(export.blocks(list("abcde"), rows))
+    assert content == BOM + b"a,b,c,d,e\r\n-5,-0.0005,100000000000.0000,0.0001,\r\n"
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3))
+def test_any_text_comes_back_and_none_of_it_begins_like_a_formula(cells: list[str]) -> None:
+    content = b"".join(export.blocks([str(n) for n in range(len(cells))], [cells]))
+    (_, row) = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert [cell.removeprefix("'") for cell in row] == [cell.removeprefix("'") for cell in cells]
+    assert not [cell for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+
+
+def test_without_rows_there_is_the_heading() -> None:
+    assert b"".join(export.blocks(["a", "b"], [])) == BOM + b"a,b\r\n"
+
+
+def test_rows_are_read_only_as_the_file_is_taken() -> None:
+    """An endless list of rows: what was built in memory could never come to an end."""
+    taken = 0
+
+    def rows() -> Iterator[list[str]]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield ["x" * 100]
+
+    file = export.blocks(["text"], rows())
+    assert taken == 0
+    sizes = [len(block) for block in islice(file, 3)]
+    assert taken == sum(sizes) // 102 + (1 if sum(sizes) % 102 > len(BOM) + 6 else 0)
+    assert all(export.BLOCK <= size <= export.BLOCK + 200 for size in sizes)
+
+
+def test_an_export_of_the_log_is_exact_in_both_units_and_in_the_viewers_time(db: Database, ann: str) -> None:
+    db.write(ledger.recharge, ann, 1_000_001, actor=SHELL, remark="=首充, “100 元”")
+    db.write(pricing.set_price, "some/model", 18_500_000, 1, actor=SHELL, cache_read=0)
+    db.write(ledger.charge, ann, "some/model", Tokens(1000, 10, 3, 4, 5), actor=SHELL)
+    charged, recharged = read(export.logs(logs.every(db, logs.Filters(), actor=SHELL), SHANGHAI))
+    assert recharged["remark"] == "'=首充, “100 元”"
+    assert (recharged["amount_yuan"], recharged["amount_hao"], recharged["model_id"]) == ("100.0001", "1000001", "")
+    assert recharged["operator_id"] == "shell"
+    assert charged["created_at"] == "2025-06-15T23:06:40+08:00"
+    assert (charged["cost_yuan"], charged["cost_hao"]) == ("0.0185", "185")
+    assert (charged["amount_yuan"], charged["balance_after_hao"]) == ("-0.0185", "999816")
+    assert (charged["input_price"], charged["output_price"], charged["cache_read_price"]) == ("18.5", "0.000001", "0")
+    assert (charged["prompt_tokens"], charged["cached_tokens"], charged["reasoning_tokens"]) == ("1000", "3", "5")
+    assert recharged["prompt_tokens"] == recharged["input_price"] == ""
+    only = logs.recharges(logs.Filters(ann))
+    (row,) = read(export.recharges(logs.every(db, only, actor=SHELL), ZoneInfo("UTC")))
+    assert (row["created_at"], row["amount_yuan"], row["operator_name"]) == (
+        "2025-06-15T15:06:40+00:00",
+        "100.0001",
+        "shell",
+    )
+
+
+def test_an_export_of_the_stats_says_when_each_period_begins(db: Database, ann: str) -> None:
+    db.write(ledger.charge, ann, "some/model", Tokens(1000, 10), actor=SHELL, allow_debt=True)
+    periods = stats.periods_between(date(2025, 6, 15), date(2025, 6, 15), "hour", SHANGHAI)
+    for by, name, value in (("model", "model_id", "some/model"), ("account", "user_id", "ann")):
+        used = db.read(stats.usage, periods, actor=SHELL, user_id=None, by=by)
+        (row,) = read(export.stats(used, periods, by))
+        assert (row["start"], row[name], row["cost_yuan"]) == ("2025-06-15T23:00:00+08:00", value, "0.0188")
+        assert (row["calls"], row["prompt_tokens"], row["completion_tokens"]) == ("1", "1000", "10")
+
+
+def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
+    db.write(pricing.set_price, "some/model", 18_000_000, 500_000, actor=SHELL)
+    (price,) = read(export.prices(db.read(pricing.listed), SHANGHAI))
+    assert (price["model_id"], price["input_price"], price["output_price"]) == ("some/model", "18", "0.5")
+    assert price["valid_from"] == "2025-06-15T23:06:40+08:00"
+    db.write(accounts.change, ann, actor=SHELL, name="-李雷")
+    row = db.read(accounts.find, ann)
+    (account,) = read(export.accounts([(row, -5, 7)], SHANGHAI))
+    assert (account["name"], account["balance_yuan"], account["balance_hao"]) == ("'-李雷", "-0.0005", "-5")
+    assert (account["spent_30_days_yuan"], account["status"]) == ("0.0007", "active")
+    assert account["created_at"] == export.iso(NOON, SHANGHAI)

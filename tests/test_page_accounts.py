@@ -56,7 +56,7 @@ def press(app: AppTest, label: str) -> AppTest:
 
 def test_a_member_does_not_get_the_page_nor_an_account_on_it(visit: Visit, db: Database) -> None:
     assert titles(visit("accounts", "ann")) == ["Balance"]
-    assert titles(visit("accounts", "ann", account="bob")) == ["Balance"]
+    assert titles(visit("account", "ann", account="bob")) == ["Balance"]
 
 
 def test_the_teams_balance_and_who_is_in_debt_stand_on_top(visit: Visit, db: Database) -> None:
@@ -104,8 +104,7 @@ def test_a_click_on_a_row_opens_the_account_and_puts_it_into_the_address(visit: 
     app.session_state["accounts-clicked"] = 0
     app.run()
     assert titles(app) == ["Bob"]
-    assert app.query_params["account"] == "bob"
-    assert titles(press(app, "All accounts")) == ["Accounts"]
+    assert app.query_params["account"] in ("bob", ["bob"])
 
 
 def test_an_added_account_opens_and_can_sign_in_with_its_first_password(visit: Visit, db: Database) -> None:
@@ -145,26 +144,27 @@ def test_what_cannot_be_added_gets_one_sentence(
 
 
 def test_an_address_with_an_account_shows_it_with_its_balance(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="bob")
+    app = visit("account", "boss", account="bob")
     assert titles(app) == ["Bob"]
     assert figures(app)["Balance, 元"][0] == ":red[-5.00]"
 
 
 def test_an_accounts_recharge_logs_and_stats_are_one_click_away(visit: Visit, db: Database) -> None:
-    links = visit("accounts", "boss", account="ann").get("page_link")
+    links = visit("account", "boss", account="ann").get("page_link")
     assert [(one.label, one.proto.query_string) for one in links] == [
-        (label, "account=ann") for label in ("Recharge", "Logs", "Stats")
+        ("All accounts", ""),
+        *((label, "account=ann") for label in ("Recharge", "Logs", "Stats")),
     ]
 
 
 def test_an_unknown_account_in_the_address_gets_a_sentence_and_a_way_back(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="cem")
+    app = visit("account", "boss", account="cem")
     assert errors(app) == ["There is no account cem. Check the id, or add the account first."]
-    assert titles(press(app, "All accounts")) == ["Accounts"]
+    assert app.get("page_link")[0].label == "All accounts"
 
 
 def test_name_and_role_are_changed(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="ann")
+    app = visit("account", "boss", account="ann")
     field(app, "Name, as others see it").set_value("Ann")
     app.segmented_control[0].set_value("admin")
     press(app, "Save Ann \\*A\\*")
@@ -173,14 +173,14 @@ def test_name_and_role_are_changed(visit: Visit, db: Database) -> None:
 
 
 def test_a_wrong_email_is_refused_beside_its_field(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="ann")
+    app = visit("account", "boss", account="ann")
     field(app, "Email (may stay empty)").set_value("a@b@c")
     assert errors(press(app, "Save Ann \\*A\\*")) == ["“a@b@c” is not an email address."]
     assert db.read(accounts.find, "ann").email == "ann@example.com"
 
 
 def test_the_only_admin_stays_one(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="boss")
+    app = visit("account", "boss", account="boss")
     app.segmented_control[0].set_value("member")
     assert errors(press(app, "Save Boss")) == ["boss is the only admin left. Make somebody else an admin first."]
     assert db.read(accounts.find, "boss").role == "admin"
@@ -188,7 +188,7 @@ def test_the_only_admin_stays_one(visit: Visit, db: Database) -> None:
 
 def test_freezing_says_what_it_does_before_it_counts(visit: Visit, db: Database) -> None:
     db.write(ledger.precharge, "ann", "some/model", 100_000, 0, actor=SHELL)
-    app = press(visit("accounts", "boss", account="ann"), "Freeze Ann \\*A\\*")
+    app = press(visit("account", "boss", account="ann"), "Freeze Ann \\*A\\*")
     said = " ".join(one.value for one in app.markdown)
     assert "New charges and holds are refused" in said
     assert "1.80 元 held for running calls" in said
@@ -197,7 +197,7 @@ def test_freezing_says_what_it_does_before_it_counts(visit: Visit, db: Database)
 
 def test_freezing_and_unfreezing_happen_when_confirmed(visit: Visit, db: Database) -> None:
     session = db.write(lambda tx: signin.issue(tx, "session", accounts.find(tx, "ann")))
-    app = press(press(visit("accounts", "boss", account="ann"), "Freeze Ann \\*A\\*"), "Freeze Ann \\*A\\*")
+    app = press(press(visit("account", "boss", account="ann"), "Freeze Ann \\*A\\*"), "Freeze Ann \\*A\\*")
     assert db.read(accounts.find, "ann").status == "frozen"
     assert db.read(signin.session_actor, session) is None
     assert [one.value for one in app.toast] == ["Ann \\*A\\* is frozen."]
@@ -207,7 +207,7 @@ def test_freezing_and_unfreezing_happen_when_confirmed(visit: Visit, db: Databas
 
 def test_a_new_password_replaces_the_old_one(visit: Visit, db: Database) -> None:
     db.write(signin.change_password, "ann", signin.hash_password("the old one"), actor=SHELL)
-    app = visit("accounts", "boss", account="ann")
+    app = visit("account", "boss", account="ann")
     field(app, "New password").set_value("correct horse")
     press(app, "Set the password of Ann \\*A\\*")
     assert signin.check_password(db, "ann", "correct horse").user_id == "ann"
@@ -216,13 +216,13 @@ def test_a_new_password_replaces_the_old_one(visit: Visit, db: Database) -> None
 
 
 def test_a_password_that_is_too_short_is_refused_beside_its_field(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="ann")
+    app = visit("account", "boss", account="ann")
     field(app, "New password").set_value("short")
     [shown] = errors(press(app, "Set the password of Ann \\*A\\*"))
     assert shown.startswith("A password has at least 8 characters.")
 
 
 def test_ones_own_password_is_changed_where_the_old_one_is_asked_for(visit: Visit, db: Database) -> None:
-    app = visit("accounts", "boss", account="boss")
+    app = visit("account", "boss", account="boss")
     assert not [one for one in app.text_input if one.label == "New password"]
     assert "Change your own password" in [one.label for one in app.get("page_link")]

@@ -11,7 +11,7 @@ from billing_core import signin
 from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
-from .. import accounts, balance, logs, my_account, prices, recharge, sign_in, stats
+from .. import account, accounts, balance, logs, my_account, prices, recharge, sign_in, stats
 from . import dialog, told
 from . import viewer as viewers
 from .viewer import Viewer
@@ -28,10 +28,13 @@ ROOMS = {
     ],
     N_("Team"): [
         ("accounts", N_("Accounts"), ":material/group:", accounts.page),
+        ("account", N_("Account"), ":material/person_search:", account.page),
         ("recharge", N_("Recharge"), ":material/add_card:", recharge.page),
     ],
 }
 """The navigation's sections, each page with its address, title, icon and function. The second is for admins."""
+UNLISTED = ("account",)
+"""Pages that others lead to."""
 
 
 def show() -> None:
@@ -73,7 +76,14 @@ def _show() -> None:
 
 def _page(viewer: Viewer, room: tuple) -> st.Page:
     path, title, icon, function = room
-    page = st.Page(partial(function, viewer), title=_(title), icon=icon, url_path=path, default=path == "balance")
+    page = st.Page(
+        partial(function, viewer),
+        title=_(title),
+        icon=icon,
+        url_path=path,
+        default=path == "balance",
+        visibility="hidden" if path in UNLISTED else "visible",
+    )
     viewer.pages[path] = page
     return page
 

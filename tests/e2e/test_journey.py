@@ -71,7 +71,7 @@ class Person:
         self.sees_title("Balance")
 
     def goes_to(self, title: str) -> None:
-        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=self._(title)).click()
+        self.page.get_by_test_id("stSidebarNav").get_by_role("link", name=self._(title), exact=True).click()
         self.sees_title(title)
 
 

@@ -17,6 +17,7 @@ from billing_core.accounts import Actor
 from billing_core.database import Transaction
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
+from billing_core.zones import zone
 
 from .auth import AdminReader, Db, Reader
 from .errors import Route
@@ -72,7 +73,7 @@ WhoseFile = Annotated[Whose, Depends(_whose)]
 
 
 def _zone(actor: Actor, timezone: str) -> ZoneInfo:
-    return stats.zone(timezone or actor.timezone)
+    return zone(timezone or actor.timezone)
 
 
 def _dates(start_ns: int | None, end_ns: int | None, tz: ZoneInfo) -> str:
@@ -141,9 +142,9 @@ def export_stats(
 
 @router.get("/prices.csv", responses=_answers(READING), response_class=Response)
 def export_prices(actor: Reader, db: Db, search: Search = "", timezone: Timezone = "") -> Response:
-    """The prices that are set, by the model's name; with `search`, of models whose name holds it."""
+    """What counts now for every model that was charged or priced, by its name; with `search`, of those that hold it."""
     tz = _zone(actor, timezone)
-    found = [price for price in db.read(pricing.listed) if search.casefold() in price.model.casefold()]
+    found = [price for price in db.read(pricing.current) if price.matches(search)]
     return _file(export.prices(found, tz), "prices", stats.from_ns(db.clock(), tz).date())
 
 

@@ -21,6 +21,7 @@ from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import to_yuan
 from billing_core.usage import Tokens
+from billing_core.zones import zone
 
 from . import bodies, schemas
 from .auth import Admin, AdminReader, Charger, Db, Reader, UserId, Viewer
@@ -160,7 +161,7 @@ def recharge_logs(actor: AdminReader, db: Db, user_id: UserId, limit: Limit = 50
 
 
 def _stats(db: Database, actor: Actor, user_id: str, days: int, granularity: str, timezone: str) -> Response:
-    tz = stats.zone(timezone or actor.timezone)
+    tz = zone(timezone or actor.timezone)
 
     def read(tx: Transaction) -> tuple[list[stats.Period], list[stats.Used]]:
         periods = stats.last_periods(tx.now_ns, granularity, tz, days)

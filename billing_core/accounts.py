@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from zoneinfo import available_timezones
 
 from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
@@ -11,6 +10,7 @@ from .database import Transaction
 from .errors import Conflict, Forbidden, Invalid, UnknownAccount
 from .i18n import LANGUAGES, N_
 from .models import Account, ApiKey, Token
+from .zones import zone
 
 SHELL_ID = "shell"
 """The user id that the shell's own acts are shown under; no account can have it."""
@@ -141,12 +141,7 @@ def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str
     account = find(tx, actor.user_id)
     if language is not None and language not in LANGUAGES:
         raise Invalid(N_("“{language}” is not a language of this app."), field="language", language=language)
-    if timezone is not None and timezone not in available_timezones():
-        raise Invalid(
-            N_("“{name}” is not a time zone. Name one of the IANA database, like Asia/Shanghai or UTC."),
-            field="timezone",
-            name=timezone,
-        )
+    zone(timezone)
     account.language, account.timezone = language, timezone
     tx.add(account)
     return account

@@ -18,7 +18,7 @@ from .ledger import balance
 from .logs import Row
 from .models import Account
 from .money import price_yuan, to_yuan
-from .pricing import SetPrice
+from .pricing import Current
 from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
 
 BLOCK = 64 * 1024
@@ -56,8 +56,10 @@ PARTS = ("input", "output", "cache_read", "cache_write")
 
 
 def _price(attribute: str) -> Callable[[Any], str]:
+    get = attrgetter(attribute)
+
     def written(row: Any) -> str:
-        micro = getattr(row, attribute)
+        micro = get(row)
         return "" if micro is None else f"{price_yuan(micro):f}"
 
     return written
@@ -128,12 +130,13 @@ def stats(used: Iterable[Used], periods: Sequence[Period], by: str) -> Iterator[
     return _csv(columns, used)
 
 
-def prices(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
-    """Prices in 元 per million tokens."""
+def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
+    """What counts for each model now, as pricing.current gives it; prices in 元 per million tokens."""
     columns: _Columns = {
         "model_id": lambda row: row.model,
-        **{f"{part}_price": _price(part) for part in PARTS},
-        "valid_from": lambda row: iso(row.valid_from_ns, tz),
+        **{f"{part}_price": _price(f"rates.{part}") for part in PARTS},
+        "source": lambda row: row.rates.source,
+        "valid_from": lambda row: iso(row.rates.valid_from_ns, tz) if row.rates.source == "database" else "",
     }
     return _csv(columns, rows)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 from sqlalchemy import BigInteger, column, func, select, values
@@ -66,19 +66,6 @@ class Used:
 
 
 SUMS = tuple(field.name for field in fields(Used)[2:])
-
-
-def zone(name: str | None) -> ZoneInfo:
-    """The IANA zone called `name`; UTC without one. Raises Invalid."""
-    if not name:
-        return ZoneInfo("UTC")
-    if name not in available_timezones():
-        raise Invalid(
-            N_("“{name}” is not a time zone. Name one of the IANA database, like Asia/Shanghai or UTC."),
-            field="timezone",
-            name=name,
-        )
-    return ZoneInfo(name)
 
 
 def to_ns(moment: datetime) -> int:

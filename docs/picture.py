@@ -1,6 +1,6 @@
 """Makes the README's picture: the demo's year, as the real app shows it to an admin.
 
-    python docs/picture.py          (with requirements-dev.txt installed, and Chromium)
+python docs/picture.py          (with requirements-dev.txt installed, and Chromium)
 """
 
 import sys

@@ -1,10 +1,9 @@
 """My account: password, keys, language and time zone."""
 
-from zoneinfo import available_timezones
-
 import streamlit as st
 
 from billing_core import accounts, signin
+from billing_core import zones as timezones
 from billing_core.errors import BillingError
 from billing_core.i18n import LANGUAGES
 
@@ -36,7 +35,7 @@ def _choices(viewer: Viewer) -> None:
     """What follows the browser until it is chosen."""
     browser = {"": _("As the browser says")}
     languages = {**browser, **LANGUAGES}
-    zones = {**browser, **{name: name for name in sorted(available_timezones()) if "/" in name or name == "UTC"}}
+    zones = {**browser, **{name: name for name in sorted(timezones.names()) if "/" in name or name == "UTC"}}
     with st.form("choices"):
         language = st.selectbox(
             _("Language"), list(languages), format_func=languages.__getitem__,

@@ -11,6 +11,7 @@ from billing_core.database import Database, Transaction, prepare
 from billing_core.errors import Conflict, Invalid
 from billing_core.ledger import PERIOD_NS
 from billing_core.models import Account
+from billing_core.zones import zone
 
 TABLES = ("account", "model", "price", "entry", "hold", "usage_sum")
 END = NOON // PERIOD_NS * PERIOD_NS
@@ -88,7 +89,7 @@ def test_it_has_every_kind_of_entry(year: Database) -> None:
 
 def test_twelve_models_are_used_and_their_popularity_changes(year: Database) -> None:
     def used(tx: Transaction) -> list[set[str]]:
-        tz = stats.zone("Asia/Shanghai")
+        tz = zone("Asia/Shanghai")
         months = stats.last_periods(END, "month", tz)
         return [{one.name for one in stats.usage(tx, [month], actor=SHELL, user_id=None)} for month in months]
 

@@ -112,7 +112,7 @@ def test_an_export_of_the_stats_says_when_each_period_begins(db: Database, ann: 
 
 def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
     db.write(pricing.set_price, "some/model", 18_000_000, 500_000, actor=SHELL)
-    (price,) = read(export.prices(db.read(pricing.listed), SHANGHAI))
+    (price,) = read(export.prices(db.read(pricing.current), SHANGHAI))
     assert (price["model_id"], price["input_price"], price["output_price"]) == ("some/model", "18", "0.5")
     assert price["valid_from"] == "2025-06-15T23:06:40+08:00"
     db.write(accounts.change, ann, actor=SHELL, name="-李雷")

@@ -589,6 +589,7 @@ from billing_core.database import Database
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge
 from billing_core.usage import Tokens
+from billing_core.zones import zone
 db = Database(sys.argv[1])
 for n in range(10_000):
     batch = [Charge("ann", "nobody/knows", Tokens(1000, 0), once=Once.of(SHELL, f"{n}-{m}", n, m)) for m in range(3)]
@@ -661,7 +662,7 @@ def test_8_what_is_stored_is_the_same_whatever_zone_it_is_read_in(
     receipt = db.write(ledger.recharge, ann, 1, actor=SHELL)
     row = db.read(logs.one, receipt.entry_id, actor=SHELL)
     assert row.created_at_ns == NOON
-    shown = stats.from_ns(row.created_at_ns, stats.zone(name))
+    shown = stats.from_ns(row.created_at_ns, zone(name))
     assert stats.to_ns(shown) == NOON
 
 
@@ -671,7 +672,7 @@ def test_8_what_is_stored_is_the_same_whatever_zone_it_is_read_in(
 def test_9_a_member_sees_and_does_nothing_beyond_their_own(db: Database, ann: str) -> None:
     db.write(accounts.add, "bob", "Bob", actor=SHELL)
     entry = db.write(ledger.recharge, "bob", 1_000, actor=SHELL).entry_id
-    day = stats.last_periods(NOON, "day", stats.zone(None))
+    day = stats.last_periods(NOON, "day", zone(None))
     member = Actor(db.read(accounts.find, ann).id, ann, "Ann")
     refused: list[Callable[[], Any]] = [
         lambda: db.write(ledger.recharge, "ann", 1, actor=member),

@@ -11,6 +11,7 @@ from billing_core.database import Database
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.pricing import Change, Current, Rates
 from billing_core.usage import Tokens
+from billing_core.zones import zone
 
 MILLION = 1_000_000
 MEMBER = Actor(1, "ann", "Ann")
@@ -142,7 +143,7 @@ def test_what_was_used_costs_so_much_at_another_price(db: Database, clock: Clock
     db.write(ledger.recharge, ann, 10**8, actor=SHELL)
     for _ in range(2):
         db.write(ledger.charge, ann, "a/b", Tokens(1000, 100, cached=400, cache_creation=100), actor=SHELL)
-    days = stats.last_periods(clock.now_ns, "day", stats.zone("UTC"), 30)
+    days = stats.last_periods(clock.now_ns, "day", zone("UTC"), 30)
     (used,) = stats.totals(db.read(stats.usage, days, actor=SHELL, user_id=None))
     assert used.cost_at(current(db)["a/b"].rates) == used.cost == 2 * (50 + 4 + 10 + 20)
     assert used.cost_at(Rates(MILLION, 2 * MILLION, 0, 3 * MILLION, "database")) == 2 * (5 + 3 + 2)

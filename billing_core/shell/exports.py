@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -86,10 +86,10 @@ def stats(
 
 @export.command("prices")
 def prices(timezone: ZoneOption = None, output: FileOption = "-") -> None:
-    """The prices that are set."""
+    """What counts now for every model that was charged or priced."""
     from .. import export, pricing
 
-    _write(export.prices(db().read(pricing.listed), zone(timezone)), output)
+    _write(export.prices(db().read(pricing.current), zone(timezone)), output)
 
 
 @export.command("accounts")
@@ -99,17 +99,8 @@ def accounts(
     output: FileOption = "-",
 ) -> None:
     """The accounts, with what they spent in the last 30 days."""
-    from .. import accounts, export, ledger, stats
+    from .. import export
     from ..accounts import SHELL
 
     tz = zone(timezone)
-
-    def read(tx: Any) -> list[tuple[Any, int, int]]:
-        month = stats.last_periods(tx.now_ns, "day", tz, 30)  # type: ignore[arg-type]
-        spent = {
-            one.name: one.cost for one in stats.totals(stats.usage(tx, month, actor=SHELL, user_id=None, by="account"))
-        }
-        found = accounts.listed(tx, actor=SHELL, search=search)
-        return [(one, ledger.balance(tx, one), spent.get(one.user_id, 0)) for one in found]
-
-    _write(export.accounts(db().read(read), tz), output)
+    _write(export.accounts(db().read(export.accounts_and_spending, actor=SHELL, tz=tz, search=search), tz), output)  # type: ignore[arg-type]

@@ -104,7 +104,7 @@ UntilOption = Annotated[
 def zone(name: str | None) -> tzinfo:
     """The zone called `name`, else this machine's. Raises Invalid."""
     if name:
-        from ..stats import zone as named
+        from ..zones import zone as named
 
         return named(name)
     return _local_zone()

@@ -49,7 +49,6 @@ def stacked(
     colours = [PALETTE[(numbers.get(name, 1) - 1) % len(PALETTE)] for name in dearest] + [GREY]
     data = [
         {
-            "start": period.start.replace(tzinfo=None).isoformat(),
             "place": place,
             "label": period_label(period, granularity),
             "name": name,

@@ -7,11 +7,12 @@ from zoneinfo import ZoneInfo
 import streamlit as st
 
 from api.auth import SESSION_COOKIE
-from billing_core import signin, stats
+from billing_core import signin
 from billing_core.accounts import Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid
 from billing_core.i18n import LANGUAGES, choose_language
+from billing_core.zones import zone
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def choose(actor: Actor | None) -> ZoneInfo:
     for name in (actor.timezone if actor else None, st.context.timezone):
         try:
             if name:
-                return stats.zone(name)
+                return zone(name)
         except Invalid:
             continue
     return ZoneInfo("UTC")

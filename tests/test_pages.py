@@ -1,6 +1,12 @@
 """The members' pages, run as a session runs them: what stands on them, what can be done, and who may see what."""
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
 import pytest
+import sqlalchemy as sa
 from conftest import ROOT, Visit
 from streamlit.testing.v1 import AppTest
 
@@ -112,10 +118,49 @@ def test_freezing_ends_a_session_in_the_middle_of_it(visit: Visit, team: Databas
     assert titles(app.run()) == ["Billing"]
 
 
-def test_a_database_that_is_no_database_gets_a_sentence(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+def newer(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+
+
+def damaged(file: Path) -> None:
+    file.write_bytes(b"no database at all " * 100)
+
+
+def gone(file: Path) -> None:
+    file.unlink()
+    file.parent.joinpath("billing.db").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        (newer, "The database is of a newer version (9999) than this app (0001). Update the app, then start again."),
+        (damaged, "The file is not a billing database, or it is damaged. Restore a backup, or name another file."),
+        (gone, "The database file can't be opened. Check that its folder is there and may be written to."),
+    ],
+)
+def test_a_troubled_database_gets_one_sentence(
+    visit: Visit, sqlite_url: str, trouble: Callable[[Path], None], sentence: str
+) -> None:
+    trouble(Path(sqlite_url.removeprefix("sqlite:///")))
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run()
+    assert [one.replace("\\", "") for one in errors(app)] == [sentence]
+
+
+def test_a_wrong_database_url_gets_one_sentence(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BILLING_DATABASE_URL", "mysql://nowhere")
-    visit_nobody = AppTest.from_file(str(ROOT / "app.py")).run()
-    assert "BILLING\\_DATABASE\\_URL is not the address of a database" in errors(visit_nobody)[0]
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run()
+    assert "BILLING\\_DATABASE\\_URL is not the address of a database" in errors(app)[0]
+
+
+def test_a_database_that_is_read_only_gets_one_sentence_and_shows_what_it_has(visit: Visit, team: Database) -> None:
+    app = visit("my-account", "ann")
+    team.engine.dispose()  # root may write any file; this refuses root as well
+    sa.event.listen(team.engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
+    field(app, "Name of a new key").set_value("notebook")
+    assert "The database is read-only" in errors(press(app, "Add a key"))[0].replace("\\", "")
+    assert titles(app) == ["My account"]
 
 
 # Balance

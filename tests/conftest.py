@@ -72,6 +72,9 @@ def postgres_server() -> Iterator[Any]:
     server = get_server(folder / "data", cleanup_mode="delete")
     db = Database(postgres_url(server, "postgres"))
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # a test's database survives no power cut
+            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
         connection.execute(sa.text("CREATE DATABASE template_billing"))
     db.close()
     template = Database(postgres_url(server, "template_billing"))
@@ -92,16 +95,23 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'billing.db'}"
 
 
+@pytest.fixture(scope="session")
+def postgres_admin(postgres_server: Any) -> Iterator[sa.Connection]:
+    db = Database(postgres_url(postgres_server, "postgres"))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        yield connection
+    db.close()
+
+
 @pytest.fixture
-def postgres_database(postgres_server: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres_database(
+    postgres_server: Any, postgres_admin: sa.Connection, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """The URL of a fresh database on the Postgres server."""
     name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
-    admin = Database(postgres_url(postgres_server, "postgres"))
-    with admin.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_billing"))
-        yield postgres_url(postgres_server, name)
-        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.close()
+    postgres_admin.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template_billing"))
+    yield postgres_url(postgres_server, name)
+    postgres_admin.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

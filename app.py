@@ -14,7 +14,7 @@ else:
     from contextlib import asynccontextmanager
 
     import streamlit as st
-    from starlette.routing import Mount
+    from starlette.middleware import Middleware
     from streamlit import config
     from streamlit.runtime.pages_manager import PagesManager
 
@@ -46,6 +46,7 @@ else:
     app = st.App(
         __file__,
         lifespan=at_start,
-        routes=[Mount(api.PREFIX, api.create_api()), *sessions.ROUTES],
+        middleware=[Middleware(api.Door)],
+        routes=sessions.ROUTES,
         on_script_error=frame.unexpected,
     )

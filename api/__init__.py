@@ -1,6 +1,6 @@
 """The door for programs: FastAPI routes, as thin as the pages, over billing_core.
 
-`uvicorn api:app` serves them alone, under PREFIX; the Streamlit app mounts `create_api()` there itself.
+`uvicorn api:app` serves them alone, under PREFIX; the Streamlit app has `Door` in front of it.
 """
 
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing_core.database import Database, open_database
 
@@ -37,3 +38,16 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
 
 
 app = Starlette(routes=[Mount(PREFIX, create_api())], exception_handlers=errors.HANDLERS)
+app.router.redirect_slashes = False
+
+
+class Door:
+    """ASGI middleware: what is under PREFIX goes to the API, all else to the app behind. Streamlit's own middleware would
+    refuse model ids such as a/../b, in words of its own."""
+
+    def __init__(self, behind: ASGIApp):
+        self.behind = behind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and (scope["path"] + "/").startswith(PREFIX + "/")
+        await (app if ours else self.behind)(scope, receive, send)

@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends, Path, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 
-from billing_core import signin
+from billing_core import ledger, signin
 from billing_core.accounts import Actor
 from billing_core.database import Database
 from billing_core.errors import BillingError, DatabaseUnavailable, NotSignedIn
@@ -47,7 +47,7 @@ Db = Annotated[Database, Depends(database)]
 
 
 def with_key(db: Db, bearer: Bearer, later: BackgroundTasks) -> Actor:
-    """Whom the key speaks for; its use is noted after the answer. Raises NotSignedIn, Frozen."""
+    """Whom the key speaks for; its use is noted after the answer. Raises NotSignedIn."""
     if bearer is None:
         raise NotSignedIn(
             N_("Sign in with the header “Authorization: Bearer KEY”. Keys are made by: python -m billing_core key add.")
@@ -65,6 +65,7 @@ def _touch(db: Database, key_id: int) -> None:
 
 def reader(db: Db, bearer: Bearer, cookie: Cookie, later: BackgroundTasks) -> Actor:
     """Who reads: with a key, or with a page's cookie."""
+    ledger.note_expired(db)
     if bearer is None and cookie:
         actor = db.read(signin.session_actor, cookie)
         if actor is None:
@@ -94,6 +95,11 @@ async def charger(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
     return actor
 
 
+async def hold_ender(actor: Annotated[Actor, Depends(with_key)]) -> Actor:
+    actor.must_end_holds()
+    return actor
+
+
 UserId = Annotated[str, Path(description="An account's id.")]
 
 
@@ -107,3 +113,4 @@ Admin = Annotated[Actor, Depends(admin)]
 AdminReader = Annotated[Actor, Depends(reading_admin)]
 Viewer = Annotated[Actor, Depends(viewer)]
 Charger = Annotated[Actor, Depends(charger)]
+HoldEnder = Annotated[Actor, Depends(hold_ender)]

@@ -55,8 +55,11 @@ def parse(model: type[M], content: Any) -> M:
         raise invalid_fields(error.errors()) from None
 
 
-def is_ndjson(request: Request) -> bool:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() in NDJSON_TYPES
+def is_ndjson(request: Request, body: bytes) -> bool:
+    """By its content type, or because its first line is an object and others follow, where a batch begins with a list."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    first, _, others = body.strip().partition(b"\n")
+    return content_type in NDJSON_TYPES or (first[:1] == b"{" and first.rstrip()[-1:] == b"}" and bool(others))
 
 
 def lines(body: bytes) -> Iterator[Any]:

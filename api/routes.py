@@ -24,7 +24,7 @@ from billing_core.usage import Tokens
 from billing_core.zones import zone
 
 from . import bodies, schemas
-from .auth import Admin, AdminReader, Charger, Db, Reader, UserId, Viewer
+from .auth import Admin, AdminReader, Charger, Db, HoldEnder, Reader, UserId, Viewer
 from .bodies import Batch, Body, parse
 from .errors import Route, language
 from .exact_json import ExactJSONResponse, dumps, loads
@@ -112,7 +112,7 @@ def _log_row(row: logs.Row) -> schemas.LogRow:
         cache_creation_tokens=row.cache_creation_tokens or 0,
         reasoning_tokens=row.reasoning_tokens or 0,
         created_at=row.created_at_ns,
-        precharge_id=_text(row.precharge_id),
+        precharge_id=_text(row.id if row.type == "precharge" else row.precharge_id),
         reverses_id=_text(row.reverses_id),
         remark=row.remark,
     )
@@ -378,9 +378,9 @@ def _item_answer(
 )
 def charges(actor: Charger, db: Db, request: Request, body: Batch, key: Key = None) -> Response:
     """Charge many calls: one result an item, in order; one that is refused spoils no other."""
-    ndjson = bodies.is_ndjson(request)
+    ndjson = bodies.is_ndjson(request, body)
     items = list(bodies.lines(body)) if ndjson else bodies.items(body)
-    once = _once(actor, key, "charges", items)
+    once = None if key is None else Once.of(actor, key, "charges", items, batch=True)
     answer = db.read(_remembered, once)
     if answer is None:
         results = _charge_all(db, [_charge_item(item, actor) for item in items], actor)
@@ -423,7 +423,7 @@ def precharge(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
 
 
 @router.post("/settle", response_model=schemas.Settled, responses=WRITING, openapi_extra=takes(schemas.SettleRequest))
-def settle(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+def settle(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
     """End a hold with what the call really cost: the rest goes back, or more is taken."""
     content = loads(body)
     wanted = parse(schemas.SettleRequest, content)
@@ -437,7 +437,7 @@ def settle(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
 
 
 @router.post("/refund", response_model=schemas.Refunded, responses=WRITING, openapi_extra=takes(schemas.RefundRequest))
-def refund(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
+def refund(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
     """Give a hold back in full: the call failed."""
     content = loads(body)
     wanted = parse(schemas.RefundRequest, content)

@@ -253,7 +253,7 @@ class LogRow(BaseModel):
     cache_creation_tokens: int = Field(description="Tokens: the part of the input that was written to a cache.")
     reasoning_tokens: int = Field(description="Tokens: the part of the output that was reasoning.")
     created_at: int = Field(description=f"When it happened, in {NS}.")
-    precharge_id: str | None = Field(description="The precharge that the entry ends.")
+    precharge_id: str | None = Field(description="The precharge that the entry is, or ends.")
     reverses_id: str | None = Field(description="The entry that this one undoes.")
     remark: str = Field(description="A recharge's remark or a reversal's reason.")
 

@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
 
 from .database import Transaction
-from .errors import Conflict, Forbidden, Invalid, UnknownAccount
+from .errors import Conflict, Forbidden, Frozen, Invalid, UnknownAccount
 from .i18n import LANGUAGES, N_
 from .models import Account, ApiKey, Token
 from .zones import zone
@@ -25,14 +25,23 @@ class Actor:
     name: str
     is_admin: bool = False
     may_charge: bool = False
+    is_frozen: bool = False
     language: str | None = None
     timezone: str | None = None
 
     def must_be_admin(self) -> None:
         if not self.is_admin:
             raise Forbidden(N_("Only an admin may do this. Ask one of your team's admins."))
+        if self.is_frozen:
+            raise Frozen(self.user_id)
 
     def must_charge(self) -> None:
+        self.must_end_holds()
+        if self.is_frozen:
+            raise Frozen(self.user_id)
+
+    def must_end_holds(self) -> None:
+        """Whoever charges may settle and refund what is held, a frozen account as well."""
         if not (self.may_charge or self.is_admin):
             raise Forbidden(
                 N_("This key may not charge. Use one made with: python -m billing_core key add --can charge.")
@@ -76,7 +85,7 @@ def add(
     """A new account with a balance of 0. Raises Invalid, Conflict, Forbidden."""
     actor.must_be_admin()
     user_id = user_id.strip()
-    if not _USER_ID.fullmatch(user_id) or not user_id.isprintable() or user_id == SHELL_ID:
+    if not _USER_ID.fullmatch(user_id) or not user_id.isprintable() or user_id in (SHELL_ID, ".", ".."):
         raise Invalid(
             N_("“{user_id}” can't be an id. Use 1 to 64 letters, digits and signs like - _ . @, without spaces or /."),
             field="user_id",

@@ -71,7 +71,8 @@ class NotFound(BillingError):
 
 class UnknownAccount(NotFound):
     def __init__(self, user_id: str):
-        super().__init__(N_("There is no account {user_id}. Check the id, or add the account first."), user_id=user_id)
+        shown = user_id if len(user_id) <= 64 else user_id[:64] + "…"
+        super().__init__(N_("There is no account {user_id}. Check the id, or add the account first."), user_id=shown)
 
 
 class Conflict(BillingError):

@@ -63,11 +63,21 @@ def ntranslate(singular: str, plural: str, number: int, language: str = "en", /,
     return text.format(**params) if params else text
 
 
+def _by_weight(header: str) -> list[str]:
+    """A header's tags, the ones with the greatest `q` first, without those of 0 (RFC 9110, 12.5.4)."""
+    weighted = []
+    for part in header.split(","):
+        tag, *parameters = (each.strip() for each in part.split(";"))
+        weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+        weighted.append((tag, float(weight) if re.fullmatch(r"[01](\.\d{0,3})?", weight) else 0.0))
+    return [tag for tag, weight in sorted(weighted, key=lambda pair: -pair[1]) if weight]
+
+
 def choose_language(*wishes: str | None) -> str:
     """The first language that we have among BCP 47 tags or Accept-Language headers, in the order of the wishes."""
     for wish in wishes:
-        for tag in (wish or "").split(","):
-            name = tag.split(";")[0].strip().replace("-", "_")
+        for tag in _by_weight(wish or ""):
+            name = tag.replace("-", "_")
             if name in LANGUAGES:
                 return name
             if name.split("_")[0].lower() == "zh":

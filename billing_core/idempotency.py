@@ -26,10 +26,12 @@ class Once:
     fingerprint: bytes
 
     @classmethod
-    def of(cls, actor: Actor, key: str, *request: Any) -> "Once":
-        """`request`: whatever tells this request from another one, as JSON. Raises Invalid."""
+    def of(cls, actor: Actor, key: str, *request: Any, batch: bool = False) -> "Once":
+        """`request`: whatever tells this request from another one, as JSON. `batch`: of many things, each of which has a
+        key of its own, so that the same key may name both. Raises Invalid."""
         if not (isinstance(key, str) and 1 <= len(key) <= 255 and key.isprintable()):
             raise Invalid(N_("An idempotency key has 1 to 255 printable characters."), field="Idempotency-Key")
+        key = f"\x1f{key}" if batch else key  # no caller's key begins so: it isn't printable
         text = json.dumps(request, sort_keys=True, default=str)
         return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 

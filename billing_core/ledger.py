@@ -6,6 +6,7 @@ Whatever it refuses leaves nothing behind. `once` makes a repetition give the fi
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +14,17 @@ from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
 from .accounts import Actor, find
-from .database import Retry, Transaction, is_id
-from .errors import BillingError, Conflict, Frozen, InsufficientBalance, Invalid, NotFound, UnknownAccount
+from .database import Database, Retry, Transaction, is_id
+from .errors import (
+    BillingError,
+    Conflict,
+    DatabaseUnavailable,
+    Frozen,
+    InsufficientBalance,
+    Invalid,
+    NotFound,
+    UnknownAccount,
+)
 from .i18n import N_
 from .idempotency import Once
 from .models import ACCOUNTS, ENTRIES, HOLDS, Account, Entry
@@ -210,7 +220,7 @@ def settle(
     """End a hold with what the call really cost, at the price of the precharge: the rest goes back, or more is taken,
     into debt if need be. What `others` used within the call is charged with it, at their own prices. Raises Conflict
     where the hold has ended, NotFound, Forbidden."""
-    actor.must_charge()
+    actor.must_end_holds()
     used = [(pricing.clean_model(name), counts) for name, counts in others]
     if (known := _replayed(tx, once)) is not None:
         return known
@@ -231,7 +241,7 @@ def settle(
 
 def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | None = None) -> Receipt:
     """Give a hold back in full: the call failed. Raises Conflict where the hold has ended, NotFound, Forbidden."""
-    actor.must_charge()
+    actor.must_end_holds()
     if (known := _replayed(tx, once)) is not None:
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
@@ -245,8 +255,24 @@ def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | Non
 
 def expire_holds(tx: Transaction) -> int:
     """Write down what has expired, for every account; how many holds. Balances include it before that (see balance)."""
+    return sum(_expire_one(tx, user_id) for user_id in _with_holds_due(tx))
+
+
+def note_expired(db: Database) -> None:
+    """The same, an account at a time. The doors call it before they read, so that entries and balances say the same.
+    Where nothing is due it costs one look into an index; where the database can't be written to, it is left for later."""
+    with suppress(DatabaseUnavailable):
+        for user_id in db.read(_with_holds_due):
+            db.write(_expire_one, user_id)
+
+
+def _with_holds_due(tx: Transaction) -> list[str]:
     due = select(ACCOUNTS.c.user_id).where(ACCOUNTS.c.hold_expires_at_ns <= tx.now_ns).order_by(ACCOUNTS.c.user_id)
-    return sum(_expire(tx, _select_for_update(tx, user_id)) for user_id in tx.connection().scalars(due).all())
+    return list(tx.connection().scalars(due))
+
+
+def _expire_one(tx: Transaction, user_id: str) -> int:
+    return _expire(tx, _select_for_update(tx, user_id))
 
 
 def expired(tx: Transaction, account: Account) -> int:

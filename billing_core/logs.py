@@ -20,7 +20,7 @@ from .models import ACCOUNTS, ENTRIES, HOLDS, MODELS, PRICES
 from .text import one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
-MAX_LIMIT = 1000
+MAX_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,12 @@ class Account(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("role IN ('member', 'admin')", name="account_role"),
         CheckConstraint("status IN ('active', 'frozen')", name="account_status"),
+        Index(
+            "account_hold_due",
+            "hold_expires_at_ns",
+            sqlite_where=text("hold_expires_at_ns IS NOT NULL"),
+            postgresql_where=text("hold_expires_at_ns IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=_id())

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from . import accounts
 from .accounts import Actor
 from .database import Database, Transaction, is_id
-from .errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
+from .errors import Forbidden, Invalid, NotFound, NotSignedIn, TooManyTries
 from .i18n import N_
 from .models import Account, ApiKey, SignInTries, Token
 from .text import one_line
@@ -41,6 +41,7 @@ def actor_of(account: Account, *, may_charge: bool = False, is_admin: bool | Non
         account.name,
         is_admin=account.role == "admin" if is_admin is None else is_admin,
         may_charge=may_charge,
+        is_frozen=account.status == "frozen",
         language=account.language,
         timezone=account.timezone,
     )
@@ -253,13 +254,11 @@ def revoke_key(tx: Transaction, key_id: int, *, actor: Actor) -> ApiKey:
 
 
 def key_actor(tx: Transaction, secret: str) -> tuple[Actor, ApiKey]:
-    """Who a key speaks for. Raises NotSignedIn; Frozen for a frozen account's key that could change something."""
+    """Who a key speaks for: a frozen account's reads, and ends what is held. Raises NotSignedIn."""
     found = tx.exec(select(ApiKey, Account).join(Account).where(ApiKey.hash == _hash(secret))).one_or_none()
     if found is None or found[0].revoked_at_ns is not None:
         raise NotSignedIn(N_("The key is unknown or has been revoked. Ask an admin for a new one."))
     key, account = found
-    if account.status == "frozen" and key.can:
-        raise Frozen(account.user_id)
     return actor_of(account, may_charge=key.can == "charge", is_admin=key.can == "admin"), key
 
 

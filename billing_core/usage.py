@@ -187,10 +187,16 @@ def _streamed(text: str) -> Iterator[object]:
         elif line.startswith("{") and line.rstrip().endswith("}"):
             yield _parse(line)
         elif not line and data:
-            event = _parse("\n".join(data))
-            # Some senders leave out the empty line between two events.
-            yield from map(_parse, data) if event is None else [event]
+            whole = "\n".join(data)
+            event = _parse(whole)
+            # Some senders leave out the empty line between two events; an event may be cut off after its usage.
+            yield from [each for line in data for each in _whole_or_usage(line)] if event is None else [event]
             data = []
+
+
+def _whole_or_usage(text: str) -> Iterable[object]:
+    event = _parse(text)
+    return _embedded(text) if event is None else [event]
 
 
 def _embedded(text: str) -> Iterator[Body]:
@@ -226,6 +232,8 @@ def _fold(events: list[Body], provider: str) -> Usage | None:
             if not isinstance(usage, dict) or not (shape := _shape(usage, holder)):
                 continue
             if shape == "anthropic":
+                if usage.get("cache_creation_input_tokens") is not None:
+                    amended.pop("cache_creation", None)  # its parts belong to the count that is replaced
                 amended.update((name, value) for name, value in usage.items() if value is not None)
                 break
             if tokens := SHAPES[shape](usage, provider or model or ""):
@@ -240,13 +248,15 @@ def _shape(usage: Body, holder: Body) -> str | None:
     """Which of SHAPES a usage object has, by what only that shape has in it."""
     if "billed_units" in usage or isinstance(usage.get("tokens"), dict):
         return "cohere"
-    if "promptTokenCount" in usage:
+    if "promptTokenCount" in usage or "totalTokenCount" in usage:
         return "gemini"
     if "inputTokens" in usage or "inputTokenCount" in usage:
         return "bedrock"
     if holder.get("object") == "response":
         return "openai-responses"
-    if "prompt_tokens" in usage or (holder.get("object") == "list" and "total_tokens" in usage):
+    if usage.keys() & {"prompt_tokens", "completion_tokens"} or (
+        holder.get("object") == "list" and "total_tokens" in usage
+    ):
         return "openai-chat"
     own = {"cache_read_input_tokens", "cache_creation_input_tokens", "iterations"}
     if own & usage.keys() or holder.get("type") in ("message", "message_delta"):
@@ -300,11 +310,12 @@ _XAI = ("xai", "x-ai", "grok")
 
 def _openai(usage: Body, maker: str) -> Tokens | None:
     """OpenAI's chat, embeddings and Responses, and the many that follow them. `maker`: the provider, else the model."""
-    prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    given = usage.get("prompt_tokens", usage.get("input_tokens"))
+    prompt = _count(given)
     completion = _main(usage, "completion_tokens", "output_tokens")
     total = _count(usage.get("total_tokens"))
-    if "prompt_tokens" not in usage and "input_tokens" not in usage:
-        prompt = total  # an embedding
+    if given is None and total is not None and completion is not None:
+        prompt = max(total - completion, 0)  # of an embedding all
     if prompt is None or completion is None:
         return None
     reasoning = _part(
@@ -367,13 +378,18 @@ def _rounds(whole: Tokens, iterations: object, model: str | None) -> tuple[Token
 
 def _gemini(usage: Body, _: str = "") -> Tokens | None:
     """Gemini: thoughts are output, and what tools put into the prompt is input on top of `promptTokenCount`."""
-    prompt = _count(usage.get("promptTokenCount"))
     completion = _main(usage, "candidatesTokenCount", "responseTokenCount")
-    if prompt is None or completion is None:
+    thoughts, tools = _part(usage, "thoughtsTokenCount"), _part(usage, "toolUsePromptTokenCount")
+    total = _part(usage, "totalTokenCount")
+    if completion is None:
         return None
-    prompt += _part(usage, "toolUsePromptTokenCount")
-    thoughts = _part(usage, "thoughtsTokenCount")
-    completion = _output(completion + thoughts, prompt, _part(usage, "totalTokenCount"))
+    prompt = _count(usage.get("promptTokenCount"))
+    if usage.get("promptTokenCount") is None and total:
+        prompt = max(total - completion - thoughts - tools, 0)
+    if prompt is None:
+        return None
+    prompt += tools
+    completion = _output(completion + thoughts, prompt, total)
     return _tokens(prompt, completion, _part(usage, "cachedContentTokenCount"), 0, thoughts)
 
 
@@ -393,8 +409,12 @@ def _cohere(usage: Body, _: str = "") -> Tokens | None:
     billed = usage.get("billed_units") or usage.get("tokens")
     if not isinstance(billed, dict):
         return None
-    prompt, completion = _count(billed.get("input_tokens")), _main(billed, "output_tokens")
-    return None if prompt is None or completion is None else _tokens(prompt, completion)
+    prompt, completion = _main(billed, "input_tokens"), _main(billed, "output_tokens")
+    return (
+        None
+        if not billed.keys() & {"input_tokens", "output_tokens"} or prompt is None or completion is None
+        else _tokens(prompt, completion)
+    )
 
 
 SHAPES: dict[str, Callable[[Body, str], Tokens | None]] = {

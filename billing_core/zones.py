@@ -10,7 +10,7 @@ from .i18n import N_
 @cache
 def names() -> frozenset[str]:
     """All there are. Looking for them on disk takes 10 ms, so it is done once."""
-    return frozenset(available_timezones())
+    return frozenset(available_timezones()) - {"localtime", "posixrules", "Factory"}  # a server's own, no place's
 
 
 def zone(name: str | None) -> ZoneInfo:

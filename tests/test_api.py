@@ -520,3 +520,47 @@ def test_without_a_time_zone_the_viewers_own_counts(rich: Api) -> None:
     assert rich.get("/stats", key=rich.key("ann"))["daily"][0]["start"].endswith("+05:45")
     assert rich.get("/stats", key=rich.key("ann"), timezone="UTC")["daily"][0]["start"].endswith("+00:00")
     assert rich.get("/stats/ann")["daily"][0]["start"].endswith("+00:00")
+
+
+def test_after_a_hold_has_expired_the_entries_add_up_to_the_balance(rich: Api, clock: Clock) -> None:
+    held = rich.post(
+        "/precharge", user_id="ann", model_id="m", prompt_tokens=1000, max_completion_tokens=0, ttl_seconds=1
+    )
+    clock.forward(seconds=2)
+    for path, key in (("/settle", "prompt_tokens"), ("/refund", "ignored")):
+        assert "expired" in rich.refused(409, path, precharge_id=held["precharge_id"], completion_tokens=0, **{key: 1})
+        rows = rich.get("/logs/ann")
+        assert [row["type"] for row in rows[:2]] == ["expire", "precharge"]
+        assert sum(row["amount"] for row in rows) == rows[0]["balance_after"] == rich.balance()
+    assert rows[0]["precharge_id"] == rows[1]["precharge_id"] == held["precharge_id"]
+
+
+def test_a_batchs_key_may_be_that_of_one_of_its_items(rich: Api) -> None:
+    before = rich.balance()
+    first = rich.raw("/charges", dumps([item(1)]), once="call-1")
+    again = rich.raw("/charges", dumps([item(1)]), once="call-1")
+    assert (first.status_code, first.content) == (200, again.content)
+    assert before - rich.balance() == first.json()[0]["cost"]
+
+
+def test_a_frozen_accounts_own_key_still_reads_and_ends_what_is_held(rich: Api) -> None:
+    key = rich.key("ann", "charge")
+    hold = {"user_id": "ann", "model_id": "m", "prompt_tokens": 1000, "max_completion_tokens": 0}
+    one, two = (rich.post("/precharge", key=key, **hold)["precharge_id"] for _time in range(2))
+    rich.raw("/accounts/ann", '{"status": "frozen"}', method="PATCH")
+    assert rich.get("/balance", key=key)["billing_status"] == "frozen"
+    assert rich.post("/settle", key=key, precharge_id=one, prompt_tokens=1, completion_tokens=0)["status"] == "frozen"
+    assert rich.post("/refund", key=key, precharge_id=two)["refunded"] > 0
+    assert "frozen" in rich.refused(403, "/charge", key=key, **CALL)
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/jsonlines"])
+def test_lines_that_begin_with_an_object_are_ndjson_whatever_they_are_called(rich: Api, content_type: str) -> None:
+    lines = "\n".join(dumps(item(number)) for number in (1, 2))
+    response = rich.raw("/charges", lines, headers={"Content-Type": content_type})
+    assert [loads(line)["request_id"] for line in response.text.splitlines()] == ["call-1", "call-2"]
+
+
+@pytest.mark.parametrize("user_id", [".", ".."])
+def test_an_id_that_no_address_can_hold_is_refused(api: Api, user_id: str) -> None:
+    assert "can't be an id" in api.refused(422, "/accounts", user_id=user_id, name="Dot")

@@ -208,3 +208,11 @@ def test_reading_a_catalogue_needs_no_babel() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=update.ROOT, capture_output=True, check=True)
     assert done.stdout.decode("utf-8").split() == ["余额", "False"]
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [("zh;q=0.1,en;q=0.9", "en"), ("zh;q=0,en;q=0.2", "en"), ("de,zh-TW;q=0.8,en;q=0.3", "zh_CN"), ("zh;q=x", "en")],
+)
+def test_a_header_names_languages_by_their_weight(header: str, language: str) -> None:
+    assert choose_language(header) == language

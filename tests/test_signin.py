@@ -285,12 +285,18 @@ def test_nobody_revokes_a_key_that_is_not_theirs_or_not_there(db: Database, ann:
     assert db.read(signin.key_actor, secret)
 
 
-def test_a_frozen_accounts_keys_change_nothing_but_may_still_read(db: Database, ann: Actor) -> None:
-    reading, charging = (db.write(signin.add_key, "ann", actor=SHELL, can=can)[1] for can in ("", "charge"))
+def test_a_frozen_accounts_keys_read_and_end_holds_and_charge_nothing_new(db: Database, ann: Actor) -> None:
+    db.write(accounts.change, "ann", actor=SHELL, role="admin")
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    keys = [db.write(signin.add_key, "ann", actor=SHELL, can=can)[1] for can in ("", "charge", "admin")]
     db.write(accounts.change, "ann", actor=SHELL, status="frozen")
-    assert db.read(signin.key_actor, reading)
-    with pytest.raises(Frozen):
-        db.read(signin.key_actor, charging)
+    reading, charging, administering = (db.read(signin.key_actor, key)[0] for key in keys)
+    for actor in (reading, charging, administering):
+        actor.must_see("ann")
+    charging.must_end_holds()
+    for refused in (charging.must_charge, administering.must_charge, administering.must_be_admin):
+        with pytest.raises(Frozen):
+            refused()
 
 
 def test_a_key_says_when_it_was_last_used(db: Database, ann: Actor, clock: Clock) -> None:

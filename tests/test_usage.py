@@ -395,10 +395,10 @@ def test_an_odd_count_is_no_count(odd: object) -> None:
         anthropic(input_tokens=odd, output_tokens=5),
         gemini(promptTokenCount=odd, candidatesTokenCount=5),
         bedrock(inputTokens=odd, outputTokens=5),
-        {"usage": {"billed_units": {"input_tokens": odd, "output_tokens": 5}}},
     ):
         refused(body)
     if odd is not None:  # null is like leaving it out, as embeddings do
+        refused({"usage": {"billed_units": {"input_tokens": odd, "output_tokens": 5}}})
         refused(chat(prompt_tokens=10, completion_tokens=odd))
 
 
@@ -565,3 +565,37 @@ def test_tokens_add_up() -> None:
         Tokens(MOST, 0) + Tokens(1, 0)
     with pytest.raises(TypeError):
         Tokens(1, 1) + 1
+
+
+def test_a_streams_last_event_counts_though_it_is_cut_off_after_its_usage() -> None:
+    first = 'data: {"usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 2, "totalTokenCount": 102}}\n\n'
+    last = 'data: {"usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 50, "totalTokenCount": 150}'
+    assert read(first + last).tokens == Tokens(100, 50)
+    chat = 'data: {"choices": []}\n\ndata: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}'
+    assert read(chat).tokens == Tokens(7, 3)
+
+
+def test_a_later_count_of_cache_writes_replaces_their_parts_as_well() -> None:
+    start = {"input_tokens": 10, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 30, "output_tokens": 1}
+    start["cache_creation"] = {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 0}
+    delta = {"input_tokens": 10, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 50, "output_tokens": 25}
+    events = [{"type": "message_start", "message": {"type": "message", "usage": start}}]
+    events += [{"type": "message_delta", "usage": delta}]
+    stream = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    assert read(stream).tokens == Tokens(60, 25, 50, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"usage": {"prompt_tokens": None, "completion_tokens": 5, "total_tokens": 15}}, Tokens(10, 5)),
+        ({"usage": {"completion_tokens": 5, "total_tokens": 15}}, Tokens(10, 5)),
+        (
+            {"usageMetadata": {"candidatesTokenCount": 5, "thoughtsTokenCount": 2, "totalTokenCount": 15}},
+            Tokens(8, 7, 0, 0, 2),
+        ),
+        ({"meta": {"billed_units": {"output_tokens": 3}}}, Tokens(0, 3)),
+    ],
+)
+def test_a_main_count_that_is_left_out_follows_from_the_total(body: dict[str, Any], tokens: Tokens) -> None:
+    assert read(body).tokens == tokens

@@ -68,8 +68,11 @@ def hint(message: str, **params: object) -> None:
 
 def db() -> "Database":
     from ..database import open_database
+    from ..ledger import note_expired
 
-    return open_database()
+    database = open_database()
+    note_expired(database)
+    return database
 
 
 JsonOption = Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from api import sessions
-from billing_core import signin
+from billing_core import ledger, signin
 from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
@@ -60,6 +60,7 @@ def _show() -> None:
         ]
         st.navigation(doors, position="hidden").run()
         return
+    ledger.note_expired(db)
     viewer = Viewer(db, actor, tz)
     sections = {
         _(section) if section else "": [_page(viewer, room) for room in rooms]

@@ -73,3 +73,11 @@ def test_a_port_that_is_taken_gets_a_sentence(start: Callable[[], App]) -> None:
     assert second.returncode != 0
     assert f"Port {app.port} is not available" in second.stdout + second.stderr
     assert "Traceback" not in second.stdout + second.stderr
+
+
+def test_every_address_of_the_api_is_answered_by_the_api(start: Callable[[], App]) -> None:
+    app = start()
+    for path in ("", "/", "/nowhere", "/pricing/a%2F..%2Fb", "/pricing/%00", "/balance/%00", "/pricing/a%0d%0aX:1"):
+        status, body = get(f"{app.url}/api/v1/billing{path}")
+        assert status == 200 or json.loads(body)["detail"], path
+    assert json.loads(get(f"{app.url}/api/v1/billing/pricing/a%2F..%2Fb")[1])["model_id"] == "a/../b"

@@ -34,6 +34,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("user_id"),
     )
+    op.create_index(
+        "account_hold_due",
+        "account",
+        ["hold_expires_at_ns"],
+        unique=False,
+        sqlite_where=sa.text("hold_expires_at_ns IS NOT NULL"),
+        postgresql_where=sa.text("hold_expires_at_ns IS NOT NULL"),
+    )
     op.create_table(
         "model",
         sa.Column("id", ID, autoincrement=True, nullable=False),

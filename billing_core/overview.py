@@ -80,20 +80,16 @@ def one(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Overvie
 
 @dataclass(frozen=True, slots=True)
 class Months:
-    """What was spent this month so far, and last month: in all, and up to the same day and hour."""
+    """What was spent this month so far, and last month."""
 
     this: int
     last: int
-    last_so_far: int
 
 
 def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Months:
     """Raises UnknownAccount, Forbidden."""
-    last, this = stats.last_periods(tx.now_ns, "month", tz)[-2:]
-    so_far = min(last.end_ns, last.start_ns + tx.now_ns - this.start_ns)
-    cut = Period(last.start_ns, so_far // ledger.PERIOD_NS * ledger.PERIOD_NS, last.start)
-    spent = stats.spent(tx, [last, this], actor=actor, user_id=user_id)
-    return Months(spent[1], spent[0], stats.spent(tx, [cut], actor=actor, user_id=user_id)[0])
+    last, this = stats.spent(tx, stats.last_periods(tx.now_ns, "month", tz)[-2:], actor=actor, user_id=user_id)
+    return Months(this, last)
 
 
 def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:

@@ -87,7 +87,7 @@ def check_password(db: Database, user_id: str, password: str) -> Account:
     if not _matches(account.password_hash if account else None, password):
         if known:
             db.write(_count_wrong_try, user_id)
-        raise NotSignedIn(N_("The name or the password is wrong."))
+        raise NotSignedIn(N_("The id or the password is wrong."))
     assert account is not None
     if account.status == "frozen":
         raise Forbidden(N_("This account is frozen. Ask one of your team's admins."))
@@ -99,7 +99,7 @@ def _account_to_try(tx: Transaction, user_id: str) -> Account | None:
     tries = tx.get(SignInTries, user_id)
     if tries and tries.retry_at_ns > tx.now_ns:
         raise TooManyTries(
-            N_("Too many wrong tries for this name. Try again in {seconds} s."),
+            N_("Too many wrong tries for this id. Try again in {seconds} s."),
             seconds=-((tx.now_ns - tries.retry_at_ns) // SECOND),
         )
     account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none()

@@ -47,6 +47,8 @@ def show(viewer: Viewer, user_id: str) -> None:
         return
     st.subheader(_("The last 30 days"), anchor=False)
     charts.stacked(days, used, granularity="day", measure="cost", numbers=numbers, now_ns=now_ns, key="spent")
+    stats_page = viewer.pages["stats"]
+    st.page_link(stats_page, label=_("The figures as a table, and as CSV"), icon=":material/table_chart:")
     st.subheader(_("The last entries"), anchor=False)
     entries.table(viewer, last, key="last", balance=True)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -70,7 +72,10 @@ def figures(mine: overview.Overview, months: overview.Months, balances: list[int
         chart_data=[float(to_yuan(cost)) for cost in mine.spent_daily], chart_type="bar",
     )  # fmt: skip
     if owed:
-        days, why = "0", _("A recharge of {amount} 元 clears what is owed", amount=yuan(-mine.balance))
+        days, why = (
+            ngettext("{n} day", "{n} days", 0),
+            _("A recharge of {amount} 元 clears what is owed", amount=yuan(-mine.balance)),
+        )
     elif mine.days_left is None:
         days, why = "–", _("Nothing was spent in the last two weeks")
     else:

@@ -30,9 +30,10 @@ def page(db: Database) -> None:
 
 def _sign_in(db: Database) -> None:
     with st.form("sign-in"):
-        user_id = st.text_input(_("Name"), autocomplete="username", key="user_id")
+        user_id = st.text_input(_("Id"), autocomplete="username", key="user_id")
         password = st.text_input(_("Password"), type="password", autocomplete="current-password", key="password")
         asked = st.form_submit_button(_("Sign in"), type="primary", width="stretch")
+    _focus_the_first_field()
     if asked:
         try:
             account = signin.check_password(db, user_id, password)
@@ -41,6 +42,12 @@ def _sign_in(db: Database) -> None:
             told.problem(error, st.container())
             if not isinstance(error, TooManyTries):
                 st.caption(_("Forgotten it? An admin can give you a new one."))
+
+
+def _focus_the_first_field() -> None:
+    """Streamlit has no way of its own."""
+    script = "const field = document.querySelector('form input, [data-testid=stForm] input'); field?.focus()"
+    st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
 
 
 def _enter(db: Database, account: Account) -> None:

@@ -68,14 +68,14 @@ def test_an_empty_database_says_how_the_first_admin_is_made(visit: Visit) -> Non
 
 def test_a_wrong_password_gets_one_sentence(visit: Visit, team: Database) -> None:
     app = visit("balance")
-    field(app, "Name").set_value("ann")
+    field(app, "Id").set_value("ann")
     field(app, "Password").set_value("wrong horse")
-    assert errors(press(app, "Sign in")) == ["The name or the password is wrong\\."]
+    assert errors(press(app, "Sign in")) == ["The id or the password is wrong\\."]
 
 
 def test_a_right_password_sends_the_browser_for_its_cookie(visit: Visit, team: Database) -> None:
     app = visit("logs", type="deduct", lang="en")
-    field(app, "Name").set_value("ann")
+    field(app, "Id").set_value("ann")
     field(app, "Password").set_value("correct horse")
     press(app, "Sign in")
     sent = " ".join(one.proto.body for one in app.get("html"))
@@ -285,7 +285,7 @@ def test_a_password_is_changed_by_whoever_knows_the_old_one(visit: Visit, team: 
     app = visit("my-account", "ann")
     field(app, "Present password").set_value("wrong horse")
     field(app, "New password").set_value("battery staple")
-    assert errors(press(app, "Change my password")) == ["The name or the password is wrong\\."]
+    assert errors(press(app, "Change my password")) == ["The id or the password is wrong\\."]
     field(app, "Present password").set_value("correct horse")
     press(app, "Change my password")
     assert signin.check_password(team, "ann", "battery staple").user_id == "ann"

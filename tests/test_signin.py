@@ -64,7 +64,7 @@ def test_somebody_unknown_is_told_the_same_as_somebody_with_a_wrong_password(
     db: Database, ann: Actor, user_id: str
 ) -> None:
     told = wrong(db).sentence()
-    assert wrong(db, user_id).sentence() == told == "The name or the password is wrong."
+    assert wrong(db, user_id).sentence() == told == "The id or the password is wrong."
 
 
 def test_an_account_without_a_password_lets_nobody_in(db: Database) -> None:

@@ -64,7 +64,11 @@ class App:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it waits for browsers that are still connected
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def test_a_servers_first_visit_leads_to_the_sign_in_form_whatever_its_address(
     page.goto(app.url + path)
     expect(page.get_by_role("button", name="Sign in")).to_be_visible(timeout=30_000)
     expect(page.get_by_test_id("stSidebarNav")).to_have_count(0)
-    page.get_by_label("Name", exact=True).fill("boss")
+    page.get_by_label("Id", exact=True).fill("boss")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_test_id("stSidebarNav")).to_be_visible(timeout=30_000)

@@ -65,7 +65,7 @@ class Person:
 
     def signs_in(self, user_id: str) -> None:
         self.open("/")
-        self.fills("Name", user_id)
+        self.fills("Id", user_id)
         self.fills("Password", PASSWORD)
         self.presses("Sign in")
         self.sees_title("Balance")

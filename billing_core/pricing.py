@@ -6,6 +6,7 @@ the past, booked late, is charged at the price of its time; where the model's fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any
@@ -172,20 +173,31 @@ def _micro(yuan: Decimal) -> int:
     return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
 
 
+_SNAPSHOT_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
+"""Of prices that depend on the day or the hour the one at this moment, on every server and at every call alike: it moves
+with the version of genai-prices in requirements.txt."""
+_PROVIDERS = {"bedrock": "aws"}
+"""Makers that genai-prices calls otherwise."""
+
+
 @lru_cache(maxsize=4096)
 def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
-    """A model's price in genai-prices' snapshot, in 元 at `usd_rate`, to six places; of tiers the first."""
-    from datetime import UTC, datetime
+    """A model's price in genai-prices' snapshot, in 元 at `usd_rate`, to six places; of tiers the first.
 
+    Of `maker/model` the maker's own price comes first: OpenRouter's leaves out many prices for cached tokens."""
     from genai_prices.data_snapshot import get_snapshot
 
     plain, _, suffix = model.partition(":")
-    tries: list[tuple[str, str | None]] = [(model, "openrouter"), (plain, "openrouter")] if "/" in model else []
+    tries: list[tuple[str, str | None]] = []
+    if "/" in model:
+        maker = model.partition("/")[0]
+        tries = [(name.partition("/")[2], _PROVIDERS.get(maker, maker)) for name in (model, plain)]
+        tries += [(model, "openrouter"), (plain, "openrouter")]
     tries += [(model, None), (plain, None), (plain.rsplit("/", 1)[-1], None)]
     for name, provider in tries:
         try:
             _, info = get_snapshot().find_provider_model(name, None, provider, None)
-            price = info.get_prices(datetime.now(UTC))
+            price = info.get_prices(_SNAPSHOT_AT)
         except LookupError:
             continue
         usd = {

@@ -11,7 +11,7 @@ from billing_core.errors import BillingError, TooManyTries
 from billing_core.i18n import LANGUAGES
 from billing_core.models import Account
 
-from .parts import frame, told
+from .parts import address, told
 from .parts.words import _, language
 
 
@@ -54,7 +54,7 @@ def _enter(db: Database, account: Account) -> None:
     def ticket(tx: Transaction) -> str:
         return signin.issue(tx, "ticket", account)
 
-    frame.go(sessions.start_url(db.write(ticket), _back()))
+    address.go(sessions.start_url(db.write(ticket), _back()))
 
 
 def _back() -> str:

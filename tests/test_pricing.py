@@ -187,3 +187,24 @@ def test_only_an_admin_sets_prices(db: Database, ann: str) -> None:
     with pytest.raises(Forbidden):
         db.write(pricing.retire, MODEL, actor=member)
     assert now(db).source == "default"
+
+
+@pytest.mark.parametrize(
+    ("model", "usd"),
+    [
+        ("anthropic/claude-3.7-sonnet", ("3", "15", "0.3", "3.75")),  # OpenRouter's own entry has no cache prices
+        ("google/gemini-2.5-flash", ("0.3", "2.5", "0.03", "0.3")),
+        ("bedrock/anthropic.claude-3-5-sonnet-20241022-v2:0", ("3", "15", "0.3", "3.75")),
+        ("qwen/qwen-max", ("1.6", "6.4", "1.6", "1.6")),
+        ("deepseek/deepseek-chat", ("0.27", "1.1", "0.07", "0.27")),  # which costs less at night
+    ],
+)
+def test_a_built_in_price_is_the_makers_own_with_its_cache_prices_at_any_hour(
+    db: Database, clock: Clock, model: str, usd: tuple[str, ...]
+) -> None:
+    for _quarter_of_a_day in range(4):
+        rates = db.read(pricing.in_force, model)
+        expected = [int(Decimal(price) * Decimal("7.2") * 1_000_000) for price in usd]
+        assert [rates.input, rates.output, rates.cache_read, rates.cache_write] == expected
+        pricing._catalogue.cache_clear()
+        clock.forward(seconds=6 * 3600)

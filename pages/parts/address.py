@@ -101,3 +101,9 @@ def pages(first: int | None, last: int | None, *, more: bool) -> None:
                 icon=":material/chevron_right:",
                 icon_position="right",
             )
+
+
+def go(url: str) -> None:
+    """Send the browser to a path of this app, outside of Streamlit's pages."""
+    st.html(f"<script>window.location.assign({url!r})</script>", unsafe_allow_javascript=True)
+    st.stop()

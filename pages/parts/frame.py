@@ -12,7 +12,7 @@ from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
 from .. import account, accounts, balance, logs, my_account, prices, recharge, sign_in, stats
-from . import dialog, told
+from . import address, dialog, told
 from . import viewer as viewers
 from .viewer import Viewer
 from .words import N_, _
@@ -93,13 +93,7 @@ def _foot(db: Database, viewer: Viewer) -> None:
     st.caption(_("Signed in as {name}", name=viewer.actor.name))
     if st.button(_("Sign out"), icon=":material/logout:", type="tertiary"):
         db.write(signin.sign_out, viewers.session_secret())
-        go(sessions.END)
-
-
-def go(url: str) -> None:
-    """Send the browser to a path of this app, outside of Streamlit's pages."""
-    st.html(f"<script>window.location.assign({url!r})</script>", unsafe_allow_javascript=True)
-    st.stop()
+        address.go(sessions.END)
 
 
 def unexpected(error: Exception) -> bool:

@@ -220,6 +220,12 @@ def prepare(db: Database) -> None:
             found=found,
             known=REVISION,
         )
+    if found is None and db.is_sqlite and db.read(lambda tx: sa.inspect(tx.connection()).get_table_names()):
+        raise DatabaseUnavailable(
+            N_(
+                "The file is another program's database, so it was left alone. Name another one in BILLING_DATABASE_URL."
+            )
+        )
     upgrade(db)
 
 

@@ -48,7 +48,7 @@ def _figures(team: Team) -> None:
     )  # fmt: skip
     soon.metric(
         _("Runs out this week"), len(team.soon), border=True, height="stretch",
-        delta=_names(team.soon) or _("Everybody's balance lasts longer"), delta_color="off", delta_arrow="off",
+        delta=_names(team.soon) or _("nobody does"), delta_color="off", delta_arrow="off",
     )  # fmt: skip
     owing.metric(
         _("In debt"), f":red[{len(team.in_debt)}]" if team.in_debt else 0, border=True, height="stretch",

@@ -74,13 +74,13 @@ def figures(mine: overview.Overview, months: overview.Months, balances: list[int
     if owed:
         days, why = (
             ngettext("{n} day", "{n} days", 0),
-            _("A recharge of {amount} 元 clears what is owed", amount=yuan(-mine.balance)),
+            _("owed: {amount} 元", amount=yuan(-mine.balance)),
         )
     elif mine.days_left is None:
-        days, why = "–", _("Nothing was spent in the last two weeks")
+        days, why = "–", _("nothing spent in two weeks")
     else:
         days = ngettext("{n} day", "{n} days", mine.days_left)
-        why = _("at the pace of the last two weeks")
+        why = _("at the last two weeks' pace")
     lasts.metric(
         _("Lasts for"), days, delta=why, delta_color="off", delta_arrow="off", border=True, height="stretch",
         chart_data=[float(to_yuan(cost)) for cost in mine.spent_daily[-overview.PACE_DAYS :]], chart_type="area",

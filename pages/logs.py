@@ -34,7 +34,7 @@ def page(viewer: Viewer) -> None:
     more = len(found) > AT_ONCE
     rows = found[-AT_ONCE:] if after is not None else found[:AT_ONCE]
     if not rows:
-        st.info(_("Nothing here passes these filters. Choose a longer range, or take a filter away."))
+        st.info(_("Nothing here yet that passes these filters. Choose a longer range, or take a filter away."))
         return
     _sum(viewer, periods, filters, total)
     entries.table(viewer, rows, key="entries", balance=filters.user_id is not None, account=filters.user_id is None)

@@ -25,9 +25,12 @@ def page(viewer: Viewer) -> None:
         st.subheader(_("Password"), anchor=False)
         _password(viewer)
     st.subheader(_("Keys for programs"), anchor=False)
-    st.caption(
-        _("A key made here reads this account: its balance, logs and stats. Keys that may charge are made by admins.")
-    )
+    if not viewer.is_admin:
+        st.caption(
+            _(
+                "A key made here reads this account: its balance, logs and stats. Keys that may charge are made by admins."
+            )
+        )
     keys.show(viewer, viewer.user_id)
 
 

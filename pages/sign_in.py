@@ -71,12 +71,14 @@ def _nobody_yet() -> None:
         ),
         icon=":material/waving_hand:",
     )
-    st.code("python -m billing_core account add boss --name Boss --admin", language="bash")
+    st.code("python -m billing_core account add boss --name Boss --admin", language="bash", wrap_lines=True)
 
 
 def _set_up(db: Database, secret: str) -> None:
     if not db.read(signin.may_set_up, secret):
         st.error(_("This link has been used or is too old. Restart the app to get a new one on its console."))
+        if db.read(accounts.acting_admins):
+            _sign_in(db)
         return
     st.write(_("Welcome. Make yourself the first admin; you can add the others then."))
     with st.form("setup"):

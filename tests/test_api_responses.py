@@ -37,15 +37,17 @@ def cost(tokens: dict[str, int]) -> int:
 
 
 def recorded() -> list[dict[str, Any]]:
-    """Real answers of real providers. They lie beside the project on the build machine only: elsewhere there is nothing
-    to charge, and the small bodies below stand for them."""
-    return [json.loads(line) for line in RECORDED.read_text().splitlines()] if RECORDED.exists() else []
+    """Real answers of real providers. They lie beside the project on the build machine only: elsewhere the small bodies
+    below stand for them."""
+    if not RECORDED.exists():
+        pytest.skip("The recorded responses of providers are not in ../shared/data.")
+    return [json.loads(line) for line in RECORDED.read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("stream", "count"), [(False, 87), (True, 24)])
 def test_recorded_responses_are_charged_exactly(api: Api, stream: bool, count: int) -> None:
     chosen = [one for one in recorded() if one["stream"] is stream]
-    assert len(chosen) in (0, count)
+    assert len(chosen) == count
     balance = 10**9
     for one in chosen:
         call = {"user_id": "ann", "model_id": "m", "provider": one["provider"], "response": one["response"]}

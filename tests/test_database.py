@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,12 @@ def test_several_processes_that_start_at_once_make_the_schema_once(
         assert (said.strip(), process.returncode) == (database.REVISION, 0), complained
     with opened(url) as db:
         assert not check(db)
+
+
+def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(file)) as theirs, theirs:
+        theirs.execute("CREATE TABLE t (a)")
+    before = file.read_bytes()
+    assert "another program's database" in refusal(f"sqlite:///{file}").sentence()
+    assert file.read_bytes()[100:] == before[100:]  # its header says WAL now

@@ -63,7 +63,7 @@ def test_the_teams_balance_and_who_is_in_debt_stand_on_top(visit: Visit, db: Dat
     shown = figures(visit("accounts", "boss"))
     assert shown["Balance of the team, 元"] == ("5.00", "0.00 元 spent in 30 days")
     assert shown["In debt"] == (":red[1]", "Bob")
-    assert shown["Runs out this week"] == ("0", "Everybody's balance lasts longer")
+    assert shown["Runs out this week"] == ("0", "nobody does")
 
 
 def test_whoever_spends_a_balance_in_days_runs_out_this_week(visit: Visit, db: Database) -> None:

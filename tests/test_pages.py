@@ -180,7 +180,7 @@ def test_what_is_owed_is_red_and_says_what_clears_it(visit: Visit, team: Databas
     team.write(ledger.recharge, "ann", -20_000, actor=SHELL)
     app = visit("balance", "ann")
     assert metrics(app)["Balance, 元"] == ":red[-1.3672]"
-    assert any("1.3672 元 clears what is owed" in one.proto.delta for one in app.metric)
+    assert any("owed: 1.3672 元" in one.proto.delta for one in app.metric)
 
 
 # Logs
@@ -217,7 +217,7 @@ def test_a_filter_goes_into_the_address(visit: Visit, team: Database) -> None:
 
 
 def test_filters_that_nothing_passes_say_so(visit: Visit, team: Database) -> None:
-    assert "Nothing here passes" in visit("logs", "ann", q="nobody wrote this").info[0].value
+    assert "Nothing here yet that passes" in visit("logs", "ann", q="nobody wrote this").info[0].value
 
 
 def test_a_member_sees_their_own_entries_whatever_the_address_says(visit: Visit, team: Database) -> None:

@@ -479,8 +479,8 @@ def test_logs_are_filtered(some: Run, filters: list[str], ids: list[int]) -> Non
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["logs", "--limit", "0"], "limit is a whole number from 1 to 1000."),
-        (["logs", "--limit", "1001"], "limit is a whole number from 1 to 1000."),
+        (["logs", "--limit", "0"], "limit is a whole number from 1 to 10000."),
+        (["logs", "--limit", "10001"], "limit is a whole number from 1 to 10000."),
         (["logs", "--since", "yesterday"], "“yesterday” is not a time. Write a day like 2025-06-30 or a moment"),
         (["logs", "--timezone", "Mars"], "“Mars” is not a time zone. Name one of the IANA database"),
         (["stats", "--days", "0"], "days is a whole number from 1 to 4000."),
@@ -660,7 +660,7 @@ def test_a_setup_link_is_there_until_there_is_an_admin(run: Run, db: Database) -
         ("sqlite:///{folder}", "The database file can't be opened. Check that its folder is there"),
         ("sqlite:///{folder}/text.db", "The file is not a billing database, or it is damaged. Restore a backup"),
         ("sqlite:///{folder}/newer.db", "The database is of a newer version (9999) than this app"),
-        ("sqlite:///{folder}/foreign.db", "The database could not do this: table account already exists"),
+        ("sqlite:///{folder}/foreign.db", "The file is another program's database, so it was left alone."),
         ("sqlite:///file:{folder}/missing.db?mode=ro&uri=true", "The database file can't be opened."),
     ],
 )

@@ -20,7 +20,8 @@ PALETTE = (
 GREY = "#9aa3a0"
 LONGEST = 10
 """So many have a colour of their own on one chart; the rest is “other”."""
-HEIGHT = 320
+HEIGHT, LEGEND_HEIGHT = 300, 14
+"""In pixels: of the bars, and of a legend's line, which holds several names unless the screen is narrow."""
 MEASURES = {"cost": N_("Cost"), "calls": N_("Calls"), "tokens": N_("Tokens")}
 
 
@@ -78,6 +79,7 @@ def _stacked(
     chosen = alt.selection_point(fields=["name"], bind="legend")
     domain = list(range(len(periods)))
     every = max(1, -(-len(periods) // 12))
+    text = "#c3ccc8" if st.context.theme.type == "dark" else "#4a5550"
     axis = alt.Axis(
         title=None, labelAngle=0, values=domain[::-1][::every], ticks=False, domain=False, labelOverlap=True,
         labelExpr=f"{labels!r}[datum.value]", grid=False,
@@ -109,6 +111,7 @@ def _stacked(
                 legend=alt.Legend(
                     title=None,
                     orient="bottom",
+                    offset=6,
                     columns=alt.ExprRef("max(1, floor(width / 200))"),
                     labelLimit=220,
                     symbolType="square",
@@ -127,9 +130,10 @@ def _stacked(
             ],
         )
         .add_params(chosen)
-        .properties(height=HEIGHT)
+        .properties(height=HEIGHT + LEGEND_HEIGHT * len(series))
         .configure_view(stroke=None)
-        .configure_axis(gridOpacity=0.5)
+        .configure_axis(gridOpacity=0.5, labelColor=text, titleColor=text)
+        .configure_legend(labelColor=text)
     )
 
 

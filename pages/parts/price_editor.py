@@ -67,6 +67,8 @@ def search_and_edit(viewer: Viewer, rows: Sequence[Current], used: Mapping[str, 
         _pending(viewer, drafted(edits, shown, {row.model for row in rows}), used, key)
     else:
         nothing(viewer, rows, searched)
+        how = _("The last, empty row adds a model. To retire a price, mark its row at the left and press Delete.")
+        st.caption(how)
     return searched
 
 

@@ -89,10 +89,11 @@ def start(tmp_path: Path) -> Iterator[Callable[[], App]]:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Browser tests need Chromium: install it (Debian: apt-get install chromium), then run them again.")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        home = {**os.environ, "HOME": str(tmp_path_factory.mktemp("chromium"))}  # it leaves nothing in anybody's own
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, env=home)
         yield browser
         browser.close()

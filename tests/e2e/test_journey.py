@@ -59,6 +59,8 @@ class Person:
         field.click()
         field.fill(option)
         self.page.get_by_role("option", name=re.compile(re.escape(option))).first.click()
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+        expect(self.page.get_by_role("dialog")).to_have_count(0)
 
     def presses(self, label: str, **params: object) -> None:
         self.page.get_by_role("button", name=self._(label, **params)).last.click()

@@ -28,7 +28,7 @@ from .usage import Tokens
 DAY = 86_400 * SECOND
 ZONE_SECONDS = 8 * 3600
 """The team's office is in Shanghai, whose clocks never change."""
-ENTRIES_A_MEMBER_AND_DAY = 3.6
+ENTRIES_A_MEMBER_AND_DAY = 2.5
 EVENTS_A_TRANSACTION = 150_000
 """More than an ordinary demo has: it is there as a whole or not at all. Larger ones are committed piece by piece."""
 TYPICAL_COST = 1_000

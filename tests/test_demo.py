@@ -167,7 +167,7 @@ def test_the_smallest_and_larger_teams_add_up(db: Database, members: int, days: 
 
 def test_it_is_committed_piece_by_piece_where_it_is_large(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Database(db.url, clock=db.clock)
-    monkeypatch.setattr(demo, "EVENTS_A_TRANSACTION", 40)
+    monkeypatch.setattr(demo, "EVENTS_A_TRANSACTION", 20)
     seen: list[int] = []
     demo.fill(
         db, members=4, days=6, progress=lambda _done, _days: seen.append(scalar(whole, "SELECT count(*) FROM entry"))

@@ -17,8 +17,14 @@ def close() -> None:
     st.session_state.pop("dialog", None)
 
 
+def _dismiss() -> None:
+    st.session_state["dialog dismissed"] = st.session_state.get("dialog")
+    close()
+
+
 def stay_on(page: str) -> None:
-    """A dialog doesn't follow its viewer to another page."""
+    """At the beginning of each run: a dialog doesn't follow its viewer to another page."""
+    st.session_state["dialog just dismissed"] = st.session_state.pop("dialog dismissed", None)
     if st.session_state.get("dialog page") != page:
         close()
         st.session_state["dialog page"] = page
@@ -30,8 +36,13 @@ def asked(name: str) -> tuple[Any, ...] | None:
     return about if opened == name else None
 
 
+def is_dismissed(name: str, *about: Any) -> bool:
+    """Whether this run came from closing that dialog: whoever closes it at once sends the click that opened it again."""
+    return st.session_state.get("dialog just dismissed") == (name, about)
+
+
 def show(title: str, content: Callable[..., None], *about: Any, width: Literal["small", "medium"] = "small") -> None:
-    st.dialog(title, width=width, on_dismiss=close)(content)(*about)
+    st.dialog(title, width=width, on_dismiss=_dismiss)(content)(*about)
 
 
 def done(message: str) -> None:

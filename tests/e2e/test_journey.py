@@ -194,6 +194,7 @@ def sees_where_the_money_went(ann: Person) -> None:
     dialog = ann.page.get_by_role("dialog")
     for text in ("openai/gpt-4o", "400", "600", "200", "20.00", "10.00", "80.00", "0.0300"):
         expect(dialog).to_contain_text(text)
+    expect(ann.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()
     ann.goes_to("Stats")
@@ -219,6 +220,11 @@ def undoes_a_wrong_recharge(boss: Person) -> None:
     recharge(boss, "Bob", "500", "500.00", "for Ann, not for Bob")
     boss.sees("{name} is recharged by {amount} 元 and has {balance} 元.", name="Bob", amount="500.00", balance="500.00")
     boss.presses("Reverse it")
+    dialog = boss.page.get_by_role("dialog")
+    reason = dialog.get_by_label(boss._("Undo this entry: the reason"))
+    reason.fill("meant for Ann")
+    reason.press("Enter")
+    boss.sees("Entry {id} is undone; {name} has {balance} 元.", id=3, name="Bob", balance="0.00")
 
 
 def freezes_and_unfreezes(boss: Person, app: App, key: str) -> None:

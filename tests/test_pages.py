@@ -216,6 +216,16 @@ def test_a_filter_goes_into_the_address(visit: Visit, team: Database) -> None:
     assert list(app.dataframe[0].value["Type"]) == ["Charge"]
 
 
+def test_a_choice_stays_though_the_browsers_next_request_still_has_the_old_address(
+    visit: Visit, team: Database
+) -> None:
+    app = visit("logs", "ann")
+    field(app, "Type").select("deduct").run()
+    app.query_params.pop("type")
+    app.run()
+    assert list(app.dataframe[0].value["Type"]) == ["Charge"]
+
+
 def test_filters_that_nothing_passes_say_so(visit: Visit, team: Database) -> None:
     assert "Nothing here yet that passes" in visit("logs", "ann", q="nobody wrote this").info[0].value
 

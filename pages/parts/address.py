@@ -6,6 +6,7 @@ it is written as it is called in the code.
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from time import monotonic
 from typing import Any
 
 import streamlit as st
@@ -16,16 +17,36 @@ PLACES = ("before", "after")
 """Which page of a list is shown: the one that begins before, or ends after, an entry."""
 
 
+LATE_SECONDS = 3
+"""So long a browser may still send the address that it had before a choice went into it."""
+
+
+def _put(key: str, text: str) -> None:
+    if text:
+        st.query_params[key] = text
+    else:
+        st.query_params.pop(key, None)
+
+
+def _asked(key: str) -> str:
+    """What the address holds; where it is late, what was chosen since."""
+    text = st.query_params.get(key, "")
+    before, chosen, at = st.session_state.get(f"address of {key}", ("", "", 0.0))
+    if text == before != chosen and monotonic() - at < LATE_SECONDS:
+        _put(key, chosen)
+        return str(chosen)
+    return text
+
+
 def _bound(key: str, value: Any, default: Any, write: Callable[[Any], str]) -> dict[str, Any]:
     """What a widget needs for its value to come from the address and to go there."""
     st.session_state[key] = value
 
     def note() -> None:
         now = st.session_state[key]
-        if now == default or now in (None, "", ()):
-            st.query_params.pop(key, None)
-        else:
-            st.query_params[key] = write(now)
+        text = "" if now == default or now in (None, "", ()) else write(now)
+        st.session_state[f"address of {key}"] = (st.query_params.get(key, ""), text, monotonic())
+        _put(key, text)
         for place in PLACES:  # another filter begins at the first page
             st.query_params.pop(place, None)
 
@@ -37,7 +58,7 @@ def pick(
     name: Callable[[str], str] = str, **more: Any,
 ) -> str:  # fmt: skip
     """One of `options`, in a selectbox or a segmented control."""
-    asked = st.query_params.get(key, default)
+    asked = _asked(key) or default
     value = asked if asked in options else default
     if widget is st.segmented_control:
         more = {"required": True, "wrap": True, **more}
@@ -46,7 +67,7 @@ def pick(
 
 def search(label: str, *, key: str = "q", **more: Any) -> str:
     """A line of text to look for."""
-    value = st.query_params.get(key, "")
+    value = _asked(key)
     more.setdefault("placeholder", _("Search"))
     return st.text_input(label, type="search", **_bound(key, value, "", str), **more) or ""
 
@@ -54,7 +75,7 @@ def search(label: str, *, key: str = "q", **more: Any) -> str:
 def dates(label: str, default: tuple[date, date], *, key: str = "dates", **more: Any) -> tuple[date, date] | None:
     """Two dates, the first not after the second; None while only one has been chosen."""
     try:
-        first, _dots, last = st.query_params.get(key, "").partition("..")
+        first, _dots, last = _asked(key).partition("..")
         value = (date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         value = default

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -143,7 +144,12 @@ def adds_two_members(boss: Person) -> None:
 def recharge(boss: Person, name: str, amount: str, shown: str, remark: str) -> None:
     boss.goes_to("Recharge")
     boss.chooses("Account", name)
-    boss.fills("Amount, 元", amount)
+    asking = boss.page.get_by_role("button", name=boss._("Recharge {name} by {amount} 元", name=name, amount=shown))
+    for _again in range(3):  # on a busy machine what is typed while the page is drawn anew may be lost
+        boss.fills("Amount, 元", amount)
+        with suppress(AssertionError):
+            expect(asking.last).to_be_enabled(timeout=10_000)
+            break
     boss.fills("Remark", remark)
     boss.presses("Recharge {name} by {amount} 元", name=name, amount=shown)
     dialog = boss.page.get_by_role("dialog")

@@ -31,7 +31,7 @@ def _put(key: str, text: str) -> None:
 def _asked(key: str) -> str:
     """What the address holds; where it is late, what was chosen since."""
     text = st.query_params.get(key, "")
-    before, chosen, at = st.session_state.get(f"address of {key}", ("", "", 0.0))
+    before, chosen, at = st.session_state.get(f"address of {key} on {st.context.url}", ("", "", 0.0))
     if text == before != chosen and monotonic() - at < LATE_SECONDS:
         _put(key, chosen)
         return str(chosen)
@@ -45,7 +45,7 @@ def _bound(key: str, value: Any, default: Any, write: Callable[[Any], str]) -> d
     def note() -> None:
         now = st.session_state[key]
         text = "" if now == default or now in (None, "", ()) else write(now)
-        st.session_state[f"address of {key}"] = (st.query_params.get(key, ""), text, monotonic())
+        st.session_state[f"address of {key} on {st.context.url}"] = (st.query_params.get(key, ""), text, monotonic())
         _put(key, text)
         for place in PLACES:  # another filter begins at the first page
             st.query_params.pop(place, None)

@@ -101,7 +101,7 @@ def test_the_csv_holds_what_the_search_finds(visit: Visit, db: Database) -> None
 
 def test_a_click_on_a_row_opens_the_account_and_puts_it_into_the_address(visit: Visit, db: Database) -> None:
     app = visit("accounts", "boss")
-    app.session_state["accounts-clicked"] = 0
+    app.session_state["accounts-0-clicked"] = 0
     app.run()
     assert titles(app) == ["Bob"]
     assert app.query_params["account"] in ("bob", ["bob"])

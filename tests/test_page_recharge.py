@@ -140,7 +140,7 @@ def test_a_dialog_that_is_left_open_does_not_follow_to_another_page(visit: Visit
 
 def test_a_wrong_recharge_is_corrected_from_the_log(visit: Visit, db: Database) -> None:
     app = visit("recharge", "boss", account="ann")
-    app.session_state["recharges-clicked"] = 0
+    app.session_state["recharges-0-clicked"] = 0
     app.run()
     entry = recharges(db, "ann")[0].id
     assert sentences(press(app, f"Reverse entry {entry}")) == ["Say why: the reason stands beside the reversal."]
@@ -169,7 +169,7 @@ def test_what_is_no_amount_gets_one_sentence(visit: Visit, db: Database, amount:
 def test_a_reversal_into_debt_says_so_before_it_is_made(visit: Visit, db: Database) -> None:
     db.write(ledger.recharge, "ann", -20_000, actor=SHELL)
     app = visit("recharge", "boss", account="ann")
-    app.session_state["recharges-clicked"] = 1
+    app.session_state["recharges-0-clicked"] = 1
     app.run()
     assert any("Ann will owe 2.00 元" in one.value for one in app.markdown)
 

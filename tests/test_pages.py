@@ -253,14 +253,18 @@ def test_pages_lead_to_older_entries_and_back(visit: Visit, team: Database) -> N
     assert list(app.dataframe[0].value["Entry"]) == first
 
 
-def test_an_entry_that_was_closed_at_once_does_not_open_again(visit: Visit, team: Database) -> None:
+def test_a_late_word_of_the_click_does_not_open_a_closed_entry_again(visit: Visit, team: Database) -> None:
     app = visit("logs", "ann")
     newest = int(app.dataframe[0].value["Entry"].iloc[0])
-    app.session_state["entries-clicked"] = 0
-    app.session_state["dialog dismissed"] = ("entry", (newest,))
+    app.session_state["entries-0-clicked"] = 0
+    app.run()
+    assert app.session_state["dialog"] == ("entry", (newest,))
+    del app.session_state["dialog"]  # as closing it does
+    app.session_state["dialogs closed"] = 1
+    app.session_state["entries-0-clicked"] = 0
     app.run()
     assert "dialog" not in app.session_state
-    app.session_state["entries-clicked"] = 0
+    app.session_state["entries-1-clicked"] = 0
     app.run()
     assert app.session_state["dialog"] == ("entry", (newest,))
 

@@ -14,17 +14,19 @@ def open(name: str, *about: Any) -> None:
 
 
 def close() -> None:
-    st.session_state.pop("dialog", None)
+    if st.session_state.pop("dialog", None) is not None:
+        st.session_state["dialogs closed"] = closed() + 1
 
 
-def _dismiss() -> None:
-    st.session_state["dialog dismissed"] = st.session_state.get("dialog")
-    close()
+def closed() -> int:
+    """How many dialogs were closed so far. A table that opens one has this in its key: after it, it is drawn as a new
+    table in which nothing is selected, and the browser's late word of the click that opened the dialog opens none."""
+    count: int = st.session_state.get("dialogs closed", 0)
+    return count
 
 
 def stay_on(page: str) -> None:
     """At the beginning of each run: a dialog doesn't follow its viewer to another page."""
-    st.session_state["dialog just dismissed"] = st.session_state.pop("dialog dismissed", None)
     if st.session_state.get("dialog page") != page:
         close()
         st.session_state["dialog page"] = page
@@ -36,13 +38,8 @@ def asked(name: str) -> tuple[Any, ...] | None:
     return about if opened == name else None
 
 
-def is_dismissed(name: str, *about: Any) -> bool:
-    """Whether this run came from closing that dialog: whoever closes it at once sends the click that opened it again."""
-    return st.session_state.get("dialog just dismissed") == (name, about)
-
-
 def show(title: str, content: Callable[..., None], *about: Any, width: Literal["small", "medium"] = "small") -> None:
-    st.dialog(title, width=width, on_dismiss=_dismiss)(content)(*about)
+    st.dialog(title, width=width, on_dismiss=close)(content)(*about)
 
 
 def done(message: str) -> None:

@@ -34,7 +34,7 @@ def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = Fals
 
 def opened(viewer: Viewer, rows: Sequence[Row], clicked: int | None = None) -> None:
     """The dialog of one entry, while it is open: of the row that was `clicked`, or by dialog.open("entry", id)."""
-    if clicked is not None and not dialog.is_dismissed("entry", rows[clicked].id):
+    if clicked is not None:
         dialog.open("entry", rows[clicked].id)
     asked = dialog.asked("entry")
     if asked is not None:

@@ -13,6 +13,7 @@ import streamlit as st
 import api
 from billing_core.money import decimals_needed, price_yuan, to_yuan
 
+from . import dialog
 from .words import _, count, price, yuan
 
 ROWS_AT_ONCE = 60
@@ -74,6 +75,7 @@ def table(
             style = style.map(lambda value: red if value is not None and value < 0 else "", subset=[column.heading])
     selecting: dict[str, Any] = {}
     if select and key is not None:
+        key = f"{key}-{dialog.closed()}"
         selecting = {"on_select": partial(_note_click, key), "selection_mode": "single-cell"}
     st.dataframe(
         style, hide_index=True, column_config=config, alt=alt, key=key, placeholder="",
@@ -85,11 +87,9 @@ def table(
 
 
 def _note_click(key: str) -> None:
-    """A click counts once: the cell is let go, so that another run doesn't repeat it and the same row can be clicked
-    again."""
+    """A click counts once: the cell stays selected, but another run doesn't repeat it."""
     for row, _column in st.session_state[key].selection.cells:
         st.session_state[f"{key}-clicked"] = row
-    st.session_state[key] = {"selection": {"rows": [], "columns": [], "cells": []}}
 
 
 def csv_link(what: str, **filters: Any) -> None:

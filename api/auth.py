@@ -11,7 +11,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from sqlalchemy.exc import SQLAlchemyError
 
 from billing_core import ledger, signin
-from billing_core.accounts import Actor
+from billing_core.actors import Actor
 from billing_core.database import Database
 from billing_core.errors import BillingError, DatabaseUnavailable, NotSignedIn
 from billing_core.i18n import N_

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
 from billing_core import export, logs, pricing, stats
-from billing_core.accounts import Actor
+from billing_core.actors import Actor
 from billing_core.database import Transaction
 from billing_core.errors import Invalid
 from billing_core.i18n import N_

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request, Response
 
 from billing_core import accounts, idempotency, ledger, logs, pricing, stats, usage
-from billing_core.accounts import Actor
+from billing_core.actors import Actor
 from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, Invalid, NotFound
 from billing_core.export import iso

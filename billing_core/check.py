@@ -12,18 +12,18 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from . import ledger
+from . import ledger, seals
 from .database import Database, Transaction
 from .errors import Invalid
 from .i18n import N_, translate
 from .ledger import PERIOD_NS
-from .models import PRICES, USAGE_SUMS, Entry
+from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry
 from .money import format_yuan
 from .pricing import Rates
 from .usage import Tokens
 
 ROWS_AT_ONCE = 5000
-APPEND_ONLY = ("entry", "price")
+APPEND_ONLY = ("entry", "price", "seal", "audit")
 
 
 @dataclass(slots=True)
@@ -78,6 +78,7 @@ def _check(tx: Transaction, progress: Callable[[int, int], None]) -> Findings:
     _holds(tx, found)
     _usage_sums(tx, found)
     _loose_ends(tx, found)
+    _seals(tx, found)
     return found
 
 
@@ -341,34 +342,35 @@ _KINDS = [column.name for column in USAGE_SUMS.columns if not column.primary_key
 _TOKENS = [kind for kind in _KINDS if kind.endswith("_tokens")]
 # A reversal counts where the call did that its chain of reversals ends in; numbers fall along a chain, so it ends.
 _USAGE = f"""
-WITH RECURSIVE chain(id, account_id, cost, root, sign) AS (
-    SELECT id, account_id, cost, reverses_id, -1 FROM entry WHERE reverses_id IS NOT NULL
+WITH RECURSIVE chain(id, account_id, cost, at_ns, root, sign) AS (
+    SELECT id, account_id, cost, created_at_ns, reverses_id, -1 FROM entry WHERE reverses_id IS NOT NULL
     UNION ALL
-    SELECT chain.id, chain.account_id, chain.cost, up.reverses_id, -chain.sign
+    SELECT chain.id, chain.account_id, chain.cost, chain.at_ns, up.reverses_id, -chain.sign
     FROM chain JOIN entry up ON up.id = chain.root WHERE up.reverses_id < up.id
 )
-SELECT account_id, period, model_id, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept
+SELECT account_id, period, model_id, kind, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept
 FROM (
-    SELECT account_id, period, model_id, {", ".join(_KINDS)}, cost AS kept FROM usage_sum
+    SELECT account_id, period, model_id, kind, {", ".join(_KINDS)}, cost AS kept FROM usage_sum
     UNION ALL
-    SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)}, 0
+    SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)}, 0
     FROM entry WHERE type IN ('deduct', 'settle')
     UNION ALL
-    SELECT chain.account_id, e.created_at_ns / {PERIOD_NS}, e.model_id, -chain.cost, -chain.sign,
-        {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)}, 0
+    SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END / {PERIOD_NS},
+        e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)}, 0
     FROM chain JOIN entry e ON e.id = chain.root
+    CROSS JOIN (SELECT {UNDONE_AT_CALL} AS kind UNION ALL SELECT {UNDONE_AT_REVERSAL}) AS undone
     WHERE e.reverses_id IS NULL AND chain.cost <> 0
 ) AS both_sides
-GROUP BY account_id, period, model_id
+GROUP BY account_id, period, model_id, kind
 HAVING {" OR ".join(f"sum({kind}) <> 0" for kind in _KINDS)}
-ORDER BY account_id, period, model_id
+ORDER BY account_id, period, model_id, kind
 """
 
 
 def _usage_sums(tx: Transaction, found: Findings) -> None:
     for row in _rows(tx, _USAGE):
         found.note(
-            "usage_sum", f"{row.account_id}/{row.period}/{row.model_id}",
+            "usage_sum", f"{row.account_id}/{row.period}/{row.model_id}/{row.kind}",
             N_(
                 "The sum for account number {account}, quarter of an hour {period} and model number {model} is kept "
                 "as {kept} 元, but what its entries say differs by {difference} 元 and {calls} calls."
@@ -395,3 +397,15 @@ def _loose_ends(tx: Transaction, found: Findings) -> None:
     for table, statement, message in _LOOSE_ENDS:
         for (id,) in _rows(tx, statement):
             found.note(table, id, message)
+
+
+def _seals(tx: Transaction, found: Findings) -> None:
+    seals.verify(
+        tx,
+        lambda seal: found.note(
+            "seal",
+            seal.number,
+            N_("Seal {id} no longer fits: an entry up to {last} that it closed was changed, added or removed."),
+            last=seal.last_entry_id,
+        ),
+    )

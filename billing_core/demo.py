@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import accounts, ledger, pricing
-from .accounts import SHELL, Actor
+from .actors import SHELL, Actor
 from .database import Database, Transaction, prepare
 from .errors import Conflict, InsufficientBalance, Invalid
 from .i18n import N_

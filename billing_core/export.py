@@ -12,7 +12,8 @@ from operator import attrgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .accounts import Actor, listed
+from .accounts import listed
+from .actors import Actor
 from .database import Transaction
 from .ledger import balance
 from .logs import Row

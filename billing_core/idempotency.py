@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from .accounts import Actor
+from .actors import Actor
 from .database import Transaction
 from .errors import Conflict, Invalid
 from .i18n import N_

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import func, insert, select, text, update
 
 from . import idempotency, pricing
-from .accounts import Actor, find
+from .accounts import find
+from .actors import Actor
 from .database import Database, Retry, Transaction, is_id
 from .errors import (
     BillingError,
@@ -27,7 +28,7 @@ from .errors import (
 )
 from .i18n import N_
 from .idempotency import Once
-from .models import ACCOUNTS, ENTRIES, HOLDS, Account, Entry
+from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry
 from .money import MAX_HAO, check_hao, format_yuan
 from .text import one_line
 from .usage import Tokens
@@ -330,7 +331,8 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
     if consumed and entry.model_id is not None:
         first, sign = _first(tx, entry)
         tokens = Tokens(*(getattr(first, f"{kind}_tokens") or 0 for kind in _KINDS))
-        _count(tx, account.id, entry.model_id, first.created_at_ns, -consumed, -sign, tokens)
+        for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
+            _count(tx, account.id, entry.model_id, at, -consumed, -sign, tokens, kind)
     return _done(tx, once, user_id, account.status, row)
 
 
@@ -530,18 +532,26 @@ def _write(
 
 _SUMS = ("cost", "calls", *(f"{kind}_tokens" for kind in _KINDS))
 _COUNT = text(
-    f"INSERT INTO usage_sum (account_id, period, model_id, {', '.join(_SUMS)}) "
-    f"VALUES (:account_id, :period, :model_id, :{', :'.join(_SUMS)}) ON CONFLICT (account_id, period, model_id) "
+    f"INSERT INTO usage_sum (account_id, period, model_id, kind, {', '.join(_SUMS)}) "
+    f"VALUES (:account_id, :period, :model_id, :kind, :{', :'.join(_SUMS)}) "
+    "ON CONFLICT (account_id, period, model_id, kind) "
     f"DO UPDATE SET {', '.join(f'{name} = usage_sum.{name} + excluded.{name}' for name in _SUMS)}"
 )
 
 
 def _count(
-    tx: Transaction, account_id: int, model_id: int | None, at_ns: int, cost: int, calls: int, tokens: Tokens
+    tx: Transaction,
+    account_id: int,
+    model_id: int | None,
+    at_ns: int,
+    cost: int,
+    calls: int,
+    tokens: Tokens,
+    kind: int = USED,
 ) -> None:
-    """Add a call (`calls` 1) to the sums, or take one off them (-1)."""
-    added = {kind: calls * count for kind, count in _counts(tokens).items()}
-    key = {"account_id": account_id, "period": at_ns // PERIOD_NS, "model_id": model_id}
+    """Add a call (`calls` 1) to the sums, or what was undone of one (-1)."""
+    added = {name: calls * count for name, count in _counts(tokens).items()}
+    key = {"account_id": account_id, "period": at_ns // PERIOD_NS, "model_id": model_id, "kind": kind}
     tx.connection().execute(_COUNT, {**key, "cost": cost, "calls": calls, **added})
 
 

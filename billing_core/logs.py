@@ -12,7 +12,7 @@ from sqlalchemy import case, false, func, literal_column, select
 from sqlalchemy.sql import Select
 
 from . import accounts
-from .accounts import SHELL_ID, Actor
+from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_

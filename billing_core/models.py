@@ -1,6 +1,6 @@
 """The tables. Amounts are 毫 (`*_hao` or documented so), prices 10⁻⁶ 元 per million tokens, times ns since the epoch, UTC.
 
-`entry` and `price` only ever grow: the database itself refuses to change or delete their rows (see migrations).
+`entry`, `price`, `seal` and `audit` only ever grow: the database itself refuses to change or delete their rows (see migrations).
 `account.balance`, `account.total_consumed` and `usage_sum` are sums of entries, kept in the transaction that writes the
 entry; `check` recomputes them.
 """
@@ -167,7 +167,8 @@ class Hold(SQLModel, table=True):
 
 class UsageSum(SQLModel, table=True):
     """What an account used of a model in a quarter of an hour (`period` × 900 s since the epoch): every time zone's
-    periods since 1972 are whole quarters. Reversals count, below 0, where the entry that they undo did."""
+    periods since 1972 are whole quarters. What reversals undo is kept twice, below 0, under a kind of its own: in the
+    period of the call and in the period of the reversal. A setting says which of the two counts."""
 
     __tablename__ = "usage_sum"
     __table_args__ = (Index("usage_sum_period", "period"), {"sqlite_with_rowid": False})
@@ -175,6 +176,8 @@ class UsageSum(SQLModel, table=True):
     account_id: int = Field(sa_column=_ref("account.id", primary_key=True))
     period: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     model_id: int = Field(sa_column=_ref("model.id", primary_key=True))
+    kind: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """USED, UNDONE_AT_CALL or UNDONE_AT_REVERSAL."""
     cost: int = Field(sa_column=_int())
     """毫"""
     calls: int = Field(sa_column=_int())
@@ -183,6 +186,10 @@ class UsageSum(SQLModel, table=True):
     cache_creation_tokens: int = Field(sa_column=_int())
     completion_tokens: int = Field(sa_column=_int())
     reasoning_tokens: int = Field(sa_column=_int())
+
+
+USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL = range(3)
+"""The kinds of usage_sum: calls, and what reversals undid of them by the time of the call or of the reversal."""
 
 
 class Idempotency(SQLModel, table=True):
@@ -246,6 +253,71 @@ class Setting(SQLModel, table=True):
 
     name: str = Field(sa_column=_text(primary_key=True))
     value: str = Field(sa_column=_text())
+
+
+class Seal(SQLModel, table=True):
+    """Closes a stretch of the ledger: the entries after the seal before it, up to and including `last_entry_id`."""
+
+    number: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """From 1, without gaps."""
+    last_entry_id: int = Field(sa_column=_int())
+    entries: int = Field(sa_column=_int())
+    """How many entries the stretch has."""
+    hash: str = Field(sa_column=_text())
+    """SHA-256, in hex, over the seal before it and the stretch's entries; see seals.py."""
+    created_at_ns: int = Field(sa_column=_int())
+
+
+class Audit(SQLModel, table=True):
+    """What somebody did that is no entry of the ledger; see audit.py."""
+
+    __table_args__ = (Index("audit_at", "at_ns"),)
+
+    id: int | None = Field(default=None, sa_column=_id())
+    at_ns: int = Field(sa_column=_int())
+    actor_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    """None: the shell, or nobody yet."""
+    origin: str = Field(sa_column=_text())
+    """From where: `page`, `shell`, or a key's first characters."""
+    action: str = Field(sa_column=_text())
+    subject: str = Field(sa_column=_text())
+    """Whom or what it was done to."""
+    detail: str = Field(sa_column=_text())
+    """What changed, as JSON: {field: [from, to]} or {field: value}. Never a secret."""
+
+
+class ReversalJob(SQLModel, table=True):
+    """Many entries to be reversed for one reason, each once; undoing.py works through its items."""
+
+    __tablename__ = "reversal_job"
+
+    id: int | None = Field(default=None, sa_column=_id())
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    reason: str = Field(sa_column=_text())
+    created_at_ns: int = Field(sa_column=_int())
+    finished_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
+
+
+class ReversalItem(SQLModel, table=True):
+    """An entry that a job reverses. Not done yet: neither `reversal_id` nor `refusal`."""
+
+    __tablename__ = "reversal_item"
+    __table_args__ = (
+        Index(
+            "reversal_item_left",
+            "job_id",
+            "entry_id",
+            sqlite_where=text("reversal_id IS NULL AND refusal IS NULL"),
+            postgresql_where=text("reversal_id IS NULL AND refusal IS NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
+
+    job_id: int = Field(sa_column=_ref("reversal_job.id", primary_key=True))
+    entry_id: int = Field(sa_column=_ref("entry.id", primary_key=True))
+    reversal_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    refusal: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """Why it could not be reversed, as JSON: the message and its parameters."""
 
 
 ACCOUNTS: Table = SQLModel.metadata.tables["account"]

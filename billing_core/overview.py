@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from . import accounts, ledger, stats
-from .accounts import Actor
+from .actors import Actor
 from .database import Transaction
 from .models import ENTRIES, Account
 from .stats import Period

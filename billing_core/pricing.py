@@ -15,7 +15,7 @@ from sqlalchemy import func, text
 from sqlmodel import col, select
 
 from . import settings
-from .accounts import Actor
+from .actors import Actor
 from .database import Transaction
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
@@ -435,7 +435,7 @@ def change_settings(tx: Transaction, values: Mapping[str, str], *, actor: Actor)
     """Set what the built-in prices are made from; see settings.DEFAULTS. Raises Forbidden, Invalid, NotFound."""
     actor.must_be_admin()
     for name, value in values.items():
-        settings.change(tx, name, value)
+        settings.change(tx, name, value, actor=actor)
 
 
 def model_names(tx: Transaction) -> dict[str, int]:

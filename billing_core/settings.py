@@ -1,7 +1,11 @@
-"""What an admin sets for everybody, with what counts until then. Amounts and rates are decimals written as text."""
+"""What an admin sets for everybody, with what counts until then. Values are text; amounts and rates are decimals."""
+
+from collections.abc import Callable
 
 from sqlalchemy import text
 
+from . import audit
+from .actors import Actor
 from .database import Transaction
 from .errors import Invalid, NotFound
 from .i18n import N_
@@ -12,6 +16,10 @@ DEFAULTS = {
     "usd_rate": "7.2",  # 元 for a US dollar, for the built-in prices
     "default_input_price": "18",  # 元 per million tokens, for models that nobody knows
     "default_output_price": "72",
+    "reversals_count_in": "call",  # the stats period in which a reversal counts: that of the call, or of the reversal
+    "backup_every_hours": "0",  # 0: no backups by themselves
+    "backup_keep": "7",
+    "backup_folder": "",  # empty: backups/ beside the database's file
 }
 
 
@@ -23,12 +31,55 @@ def read(tx: Transaction) -> dict[str, str]:
     return DEFAULTS | {name: value for name, value in tx.connection().execute(_ALL) if name in DEFAULTS}
 
 
-def change(tx: Transaction, name: str, value: str) -> None:
-    """Set one. Every setting so far is a price or a rate: above or equal 0, of at most six places. Raises Invalid."""
+def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:
+    """Set one. Raises Forbidden, Invalid, NotFound."""
+    actor.must_be_admin()
     if name not in DEFAULTS:
         raise NotFound(
             N_("There is no setting {name}. There are: {names}."), name=name, names=", ".join(sorted(DEFAULTS))
         )
+    value = _CHECKS[name](name, value.strip())
+    before = read(tx)[name]
+    if value != before:
+        tx.merge(Setting(name=name, value=value))
+        audit.note(tx, actor, "setting.change", name, value=[before, value])
+
+
+def _price(name: str, value: str) -> str:
     if parse_price(value, field=name) == 0 and name == "usd_rate":
         raise Invalid(N_("The rate must be above 0."), field=name)
-    tx.merge(Setting(name=name, value=value.strip().replace(",", "")))
+    return value.replace(",", "")
+
+
+def _period(name: str, value: str) -> str:
+    if value not in ("call", "reversal"):
+        raise Invalid(N_("{name} is call or reversal."), field=name, name=name)
+    return value
+
+
+def _whole(least: int, most: int) -> Callable[[str, str], str]:
+    def check(name: str, value: str) -> str:
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
+            raise Invalid(
+                N_("{name} is a whole number from {least} to {most}."), field=name, name=name, least=least, most=most
+            )
+        return str(int(value))
+
+    return check
+
+
+def _folder(name: str, value: str) -> str:
+    if not value.isprintable() or len(value) > 1000:
+        raise Invalid(N_("{name} is the path of a folder."), field=name, name=name)
+    return value
+
+
+_CHECKS: dict[str, Callable[[str, str], str]] = {
+    "usd_rate": _price,
+    "default_input_price": _price,
+    "default_output_price": _price,
+    "reversals_count_in": _period,
+    "backup_every_hours": _whole(0, 8760),
+    "backup_keep": _whole(1, 1000),
+    "backup_folder": _folder,
+}

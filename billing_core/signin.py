@@ -10,7 +10,7 @@ from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from . import accounts
-from .accounts import Actor
+from .actors import SHELL, Actor
 from .database import Database, Transaction, is_id
 from .errors import Forbidden, Invalid, NotFound, NotSignedIn, TooManyTries
 from .i18n import N_
@@ -34,7 +34,9 @@ def _hash(secret: str) -> bytes:
     return hashlib.sha256(_bytes(secret)).digest()
 
 
-def actor_of(account: Account, *, may_charge: bool = False, is_admin: bool | None = None) -> Actor:
+def actor_of(
+    account: Account, *, may_charge: bool = False, is_admin: bool | None = None, origin: str = "page"
+) -> Actor:
     return Actor(
         account.id,
         account.user_id,
@@ -44,6 +46,7 @@ def actor_of(account: Account, *, may_charge: bool = False, is_admin: bool | Non
         is_frozen=account.status == "frozen",
         language=account.language,
         timezone=account.timezone,
+        origin=origin,
     )
 
 
@@ -204,7 +207,7 @@ def set_up(tx: Transaction, secret: str, user_id: str, name: str, password_hash:
     )
     if not gone.rowcount or accounts.acting_admins(tx):
         raise NotFound(N_("This link has been used or is too old. Restart the app to get a new one on its console."))
-    return accounts.add(tx, user_id, name, actor=accounts.SHELL, role="admin", password_hash=password_hash)
+    return accounts.add(tx, user_id, name, actor=SHELL, role="admin", password_hash=password_hash)
 
 
 # Keys
@@ -259,7 +262,8 @@ def key_actor(tx: Transaction, secret: str) -> tuple[Actor, ApiKey]:
     if found is None or found[0].revoked_at_ns is not None:
         raise NotSignedIn(N_("The key is unknown or has been revoked. Ask an admin for a new one."))
     key, account = found
-    return actor_of(account, may_charge=key.can == "charge", is_admin=key.can == "admin"), key
+    actor = actor_of(account, may_charge=key.can == "charge", is_admin=key.can == "admin", origin=f"key {key.hint}…")
+    return actor, key
 
 
 def touch_key(tx: Transaction, key_id: int) -> None:

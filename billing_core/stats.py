@@ -1,6 +1,7 @@
 """Where the money went: periods in a time zone, and what was used in them.
 
-Only consumption counts: `deduct` and `settle`, less their reversals. Sums come from usage_sum, which is cut in quarters of
+Only consumption counts: `deduct` and `settle`, less their reversals, in the period of the call or of the reversal, as the
+setting `reversals_count_in` says. Sums come from usage_sum, which is cut in quarters of
 an hour, so that every zone's periods add up; nothing here reads the history. Amounts are 毫, times ns since the epoch.
 """
 
@@ -15,13 +16,13 @@ from dateutil.relativedelta import relativedelta
 from sqlalchemy import BigInteger, column, func, select, values
 from sqlalchemy import cast as sql_cast
 
-from . import accounts
-from .accounts import Actor
+from . import accounts, settings
+from .actors import Actor
 from .database import Transaction
 from .errors import Invalid
 from .i18n import N_
 from .ledger import PERIOD_NS
-from .models import ACCOUNTS, MODELS, USAGE_SUMS
+from .models import ACCOUNTS, MODELS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
 from .pricing import Rates
 
 SECOND = 1_000_000_000
@@ -179,7 +180,9 @@ def usage(
     group = USAGE_SUMS.c.model_id if by == "model" else USAGE_SUMS.c.account_id
     table = MODELS if by == "model" else ACCOUNTS
     name = MODELS.c.name if by == "model" else ACCOUNTS.c.user_id
-    inside = (USAGE_SUMS.c.period >= cut.c.a) & (USAGE_SUMS.c.period < cut.c.b)
+    by_call = settings.read(tx)["reversals_count_in"] == "call"
+    kinds = (USED, UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL)
+    inside = (USAGE_SUMS.c.period >= cut.c.a) & (USAGE_SUMS.c.period < cut.c.b) & USAGE_SUMS.c.kind.in_(kinds)
     if account is not None:
         inside &= USAGE_SUMS.c.account_id == account
     sums = (

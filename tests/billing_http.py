@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from api import PREFIX, create_api
 from billing_core import accounts, signin
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from billing_core import accounts, signin
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database, open_database, prepare
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ import pytest
 from conftest import Clock
 
 from billing_core import accounts, signin
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Conflict, Forbidden, Invalid, NotSignedIn, UnknownAccount
 

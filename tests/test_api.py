@@ -10,7 +10,7 @@ from billing_http import Api, exact, sentence
 from conftest import NOON, SECOND, Clock
 
 from billing_core import accounts, ledger, signin, stats
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.models import Account
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from api import PREFIX, create_api
 from billing_core import accounts, ledger, pricing, signin
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, prepare
 

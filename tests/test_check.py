@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from conftest import Clock
 
 from billing_core import accounts, idempotency, ledger
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, Transaction
 from billing_core.usage import Tokens
@@ -141,8 +141,8 @@ CASES: list[tuple[Sequence[str], str, Any, str]] = [
     (["UPDATE usage_sum SET cost = cost + 1"], "usage_sum", None, "differs by -0.0001 元 and 0 calls"),
     (["UPDATE usage_sum SET calls = calls + 1"], "usage_sum", None, "and -1 calls"),
     (["UPDATE usage_sum SET reasoning_tokens = 0"], "usage_sum", None, "and 0 calls"),
-    (["DELETE FROM usage_sum"], "usage_sum", None, "and 1 calls"),
-    (["UPDATE usage_sum SET period = period + 1"], "usage_sum", None, "and 1 calls"),
+    (["DELETE FROM usage_sum"], "usage_sum", None, "and 2 calls"),
+    (["UPDATE usage_sum SET period = period + 1"], "usage_sum", None, "and 2 calls"),
     ([SET + "created_at_ns = created_at_ns - 900000000000 WHERE id = 2"], "usage_sum", None, "differs by"),
 ]  # fmt: skip
 

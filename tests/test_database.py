@@ -19,7 +19,7 @@ from conftest import postgres_url
 from sqlmodel import SQLModel
 
 from billing_core import accounts, database
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, database_url, prepare, revision
 from billing_core.errors import BillingError, DatabaseUnavailable, Invalid

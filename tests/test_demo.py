@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from conftest import NOON
 
 from billing_core import accounts, demo, ledger, logs, pricing, stats
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction, prepare
 from billing_core.errors import Conflict, Invalid

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from billing_core import accounts, ledger, logs, money, pricing, stats
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, Forbidden, Frozen, InsufficientBalance, Invalid
@@ -585,7 +585,7 @@ def test_6_a_retry_while_the_first_is_still_under_way_gets_its_answer(db: Databa
 CRASHING = """
 import sys
 from billing_core import ledger
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge

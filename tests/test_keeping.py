@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from conftest import Clock
 
 from billing_core import accounts, demo, keeping, ledger
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, prepare, revision
 from billing_core.errors import Conflict, DatabaseUnavailable, Invalid

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import NOON, SECOND, Clock
 
 from billing_core import accounts, ledger, logs, pricing, settings
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database
 from billing_core.errors import (
@@ -230,7 +230,7 @@ def test_a_call_of_the_past_pays_the_price_of_its_time_and_says_when_it_was_writ
 
 
 def test_a_call_costlier_than_any_entry_is_refused(db: Database, ann: str) -> None:
-    db.write(settings.change, "usd_rate", "1000000")
+    db.write(settings.change, "usd_rate", "1000000", actor=SHELL)
     dearest = ("openai/o1-pro", Tokens(0, MOST))
     refuses(
         db, Invalid, "would cost more", lambda: db.write(ledger.charge, ann, *dearest, actor=SHELL, allow_debt=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plans import plans
 
 from billing_core import accounts, ledger, logs
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import Forbidden, Invalid, NotFound, UnknownAccount
 from billing_core.logs import TYPES, Filters, Row

@@ -7,7 +7,7 @@ from conftest import Visit
 from streamlit.testing.v1 import AppTest
 
 from billing_core import accounts, ledger, signin
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import NotSignedIn
 from billing_core.usage import Tokens

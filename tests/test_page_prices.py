@@ -8,7 +8,7 @@ from conftest import Visit
 from streamlit.testing.v1 import AppTest
 
 from billing_core import accounts, ledger, pricing, settings
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.usage import Tokens
 from pages.parts.price_editor import drafted

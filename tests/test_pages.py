@@ -11,7 +11,7 @@ from conftest import ROOT, Visit
 from streamlit.testing.v1 import AppTest
 
 from billing_core import accounts, ledger, signin
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.usage import Tokens
 

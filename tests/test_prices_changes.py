@@ -6,7 +6,7 @@ import pytest
 from conftest import Clock
 
 from billing_core import accounts, ledger, pricing, settings, stats
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.pricing import Change, Current, Rates

@@ -7,7 +7,7 @@ import pytest
 from conftest import NOON, SECOND, Clock
 
 from billing_core import ledger, logs, pricing, settings
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import Forbidden, Invalid, NotFound
 from billing_core.pricing import Rates

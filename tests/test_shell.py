@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from billing_core import accounts, database, ledger, logs, settings, signin, stats
 from billing_core.__main__ import app
-from billing_core.accounts import SHELL
+from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.shell import output, reading
 from billing_core.usage import Tokens

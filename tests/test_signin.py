@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import Clock
 
 from billing_core import accounts, signin
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
 

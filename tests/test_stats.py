@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plans import plans
 
 from billing_core import accounts, ledger, stats
-from billing_core.accounts import SHELL, Actor
+from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid, UnknownAccount
 from billing_core.stats import LABELS, Period

@@ -51,7 +51,7 @@ def logs(
 ) -> None:  # fmt: skip
     """The ledger's entries, newest first."""
     from .. import export, logs
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     tz = zone(timezone)
     wanted = reading.filters(account, tz, types=types, model=model, since=since, until=until, search=search)
@@ -65,7 +65,7 @@ def recharges(
 ) -> None:  # fmt: skip
     """The recharge log, newest first."""
     from .. import export, logs
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     tz = zone(timezone)
     wanted = logs.recharges(reading.filters(account, tz, since=since, until=until, search=search))
@@ -100,7 +100,7 @@ def accounts(
 ) -> None:
     """The accounts, with what they spent in the last 30 days."""
     from .. import export
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     tz = zone(timezone)
     _write(export.accounts(db().read(export.accounts_and_spending, actor=SHELL, tz=tz, search=search), tz), output)  # type: ignore[arg-type]

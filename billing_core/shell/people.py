@@ -73,12 +73,13 @@ def add(
     Without a password it can be charged and have keys, but nobody can sign in on the page with it.
     """
     from .. import accounts, signin
+    from ..actors import SHELL
 
     database = db()
     password = _password(password_file, may_be_none=True)
     hashed = None if password is None else signin.hash_password(password)
     added = database.write(
-        accounts.add, user_id, name, actor=accounts.SHELL, email=email or "", role="admin" if admin else "member",
+        accounts.add, user_id, name, actor=SHELL, email=email or "", role="admin" if admin else "member",
         password_hash=hashed,
     )  # fmt: skip
     say(N_("Added {user_id} ({name})."), user_id=added.user_id, name=added.name)
@@ -102,9 +103,10 @@ def list_(
 ) -> None:
     """List the accounts with their balances."""
     from .. import accounts, ledger
+    from ..actors import SHELL
 
     def read(tx: Any) -> list[tuple[Any, int]]:
-        found = accounts.listed(tx, actor=accounts.SHELL, search=search)
+        found = accounts.listed(tx, actor=SHELL, search=search)
         return [(one, ledger.balance(tx, one)) for one in found]
 
     rows = db().read(read)
@@ -132,10 +134,11 @@ def list_(
 def show(user_id: UserId, timezone: ZoneOption = None, as_json: JsonOption = False) -> None:
     """Show one account."""
     from .. import accounts, ledger, signin
+    from ..actors import SHELL
 
     def read(tx: Any) -> tuple[Any, int, int, int]:
         one = accounts.find(tx, user_id)
-        keys = signin.keys(tx, user_id, actor=accounts.SHELL)
+        keys = signin.keys(tx, user_id, actor=SHELL)
         in_use = sum(each.revoked_at_ns is None for each, _ in keys)
         return one, ledger.balance(tx, one), ledger.held(tx, one), in_use
 
@@ -172,8 +175,9 @@ def set_(
 
 def _change(user_id: str, **what: str | None) -> None:
     from .. import accounts
+    from ..actors import SHELL
 
-    db().write(accounts.change, user_id, actor=accounts.SHELL, **what)
+    db().write(accounts.change, user_id, actor=SHELL, **what)
 
 
 @account.command("freeze")
@@ -194,6 +198,7 @@ def unfreeze(user_id: UserId) -> None:
 def password(user_id: UserId, password_file: PasswordFile = None) -> None:
     """Give an account a new password, and sign it out everywhere."""
     from .. import accounts, signin
+    from ..actors import SHELL
 
     database = db()
     database.read(accounts.find, user_id)
@@ -205,7 +210,7 @@ def password(user_id: UserId, password_file: PasswordFile = None) -> None:
             ),
             field="password",
         )
-    database.write(signin.change_password, user_id, signin.hash_password(new), actor=accounts.SHELL)
+    database.write(signin.change_password, user_id, signin.hash_password(new), actor=SHELL)
     say(N_("{user_id} has a new password."), user_id=user_id)
 
 
@@ -221,9 +226,10 @@ def add_key(
     ] = "",
 ) -> None:
     """Make a key. It is printed once, alone on standard output; without --can it only reads its own account."""
-    from .. import accounts, signin
+    from .. import signin
+    from ..actors import SHELL
 
-    made, secret = db().write(signin.add_key, user_id, actor=accounts.SHELL, name=name, can=can)
+    made, secret = db().write(signin.add_key, user_id, actor=SHELL, name=name, can=can)
     hint(N_("Key {id} of {user_id}. Keep it: it is not shown again."), id=made.id, user_id=user_id)
     typer.echo(secret)
 
@@ -236,11 +242,12 @@ def list_keys(
 ) -> None:
     """List keys, those in use first."""
     from .. import accounts, signin
+    from ..actors import SHELL
 
     def read(tx: Any) -> list[tuple[Any, str]]:
         if user_id is not None:
             accounts.find(tx, user_id)
-        return signin.keys(tx, user_id, actor=accounts.SHELL)
+        return signin.keys(tx, user_id, actor=SHELL)
 
     tz = zone(timezone)
     rows = db().read(read)
@@ -277,7 +284,8 @@ def revoke(
     key_id: Annotated[int, typer.Argument(metavar="ID", help="Its number in “key list”.", show_default=False)],
 ) -> None:
     """End a key: it opens nothing from now on."""
-    from .. import accounts, signin
+    from .. import signin
+    from ..actors import SHELL
 
-    db().write(signin.revoke_key, key_id, actor=accounts.SHELL)
+    db().write(signin.revoke_key, key_id, actor=SHELL)
     say(N_("Key {id} is revoked."), id=key_id)

@@ -107,7 +107,7 @@ def set_(
 ) -> None:
     """Set a model's price from now, or a later moment, on. What was charged stays as it is."""
     from .. import pricing
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     def micro(text: str | None, field: str) -> int | None:
         return None if text is None else parse_price(text.replace(MINUS, "-"), field=field)
@@ -130,7 +130,7 @@ def set_(
 def retire(model: ModelArgument) -> None:
     """End a set price: the built-in one counts again."""
     from .. import pricing
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     db().write(pricing.retire, model, actor=SHELL)
     say(N_("The set price of {model} has ended; the built-in one counts."), model=model)
@@ -171,6 +171,7 @@ def set_setting(
 ) -> None:
     """Change a setting."""
     from .. import settings
+    from ..actors import SHELL
 
-    db().write(settings.change, name, value.replace(MINUS, "-"))
+    db().write(settings.change, name, value.replace(MINUS, "-"), actor=SHELL)
     say(N_("{name} is {value}."), name=name, value=value)

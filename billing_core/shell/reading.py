@@ -98,7 +98,7 @@ def logs(
 ) -> None:
     """Show the newest entries of the ledger."""
     from .. import logs
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     tz = zone(timezone)
     wanted = filters(user_id, tz, types=types, model=model, since=since, until=until, search=search)
@@ -166,7 +166,7 @@ def used(
     user_id: str | None, days: int, granularity: Granularity, timezone: str | None, by: By
 ) -> "tuple[list[Period], list[Used]]":
     from .. import stats
-    from ..accounts import SHELL
+    from ..actors import SHELL
 
     tz = zone(timezone)
     database = db()

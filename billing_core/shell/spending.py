@@ -37,10 +37,11 @@ def recharge(
     as_json: JsonOption = False,
 ) -> None:
     """Put money on an account, or take some off it (an amount below 0, into debt if need be)."""
-    from .. import accounts, ledger
+    from .. import ledger
+    from ..actors import SHELL
 
     moved = parse_yuan(amount.replace(MINUS, "-"))
-    _print(db().write(ledger.recharge, user_id, moved, actor=accounts.SHELL, remark=remark), as_json)
+    _print(db().write(ledger.recharge, user_id, moved, actor=SHELL, remark=remark), as_json)
 
 
 def _print(done: Any, as_json: bool, **more: Any) -> None:
@@ -105,7 +106,8 @@ def charge(
     as_json: JsonOption = False,
 ) -> None:
     """Charge one call, by its tokens or by what the provider answered."""
-    from .. import accounts, ledger, usage
+    from .. import ledger, usage
+    from ..actors import SHELL
     from ..idempotency import Once
 
     counts = [prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens, reasoning_tokens]
@@ -126,14 +128,8 @@ def charge(
         done = []
         for place, (name, tokens) in enumerate(parts):
             asked = (user_id, name, [getattr(tokens, part) for part in tokens.__slots__], allow_debt)
-            once = (
-                None
-                if request_id is None
-                else Once.of(accounts.SHELL, request_id + (f"#{place}" if place else ""), asked)
-            )
-            done.append(
-                ledger.charge(tx, user_id, name, tokens, actor=accounts.SHELL, allow_debt=allow_debt, once=once)
-            )
+            once = None if request_id is None else Once.of(SHELL, request_id + (f"#{place}" if place else ""), asked)
+            done.append(ledger.charge(tx, user_id, name, tokens, actor=SHELL, allow_debt=allow_debt, once=once))
         return done
 
     for done in db().write(write):
@@ -154,6 +150,7 @@ def reverse(
     as_json: JsonOption = False,
 ) -> None:
     """Undo an entry with another one that names it."""
-    from .. import accounts, ledger
+    from .. import ledger
+    from ..actors import SHELL
 
-    _print(db().write(ledger.reverse, entry_id, reason, actor=accounts.SHELL), as_json)
+    _print(db().write(ledger.reverse, entry_id, reason, actor=SHELL), as_json)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from billing_core import accounts
-from billing_core.accounts import Actor
+from billing_core.actors import Actor
 from billing_core.database import Transaction
 
 from . import address

@@ -8,7 +8,7 @@ import streamlit as st
 
 from api.auth import SESSION_COOKIE
 from billing_core import signin
-from billing_core.accounts import Actor
+from billing_core.actors import Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid
 from billing_core.i18n import LANGUAGES, choose_language

@@ -12,7 +12,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -206,12 +207,34 @@ def revision(db: Database) -> str | None:
 
 
 def prepare(db: Database) -> None:
-    """Create the tables, or bring an older database up to date. Raises DatabaseUnavailable for a newer one."""
+    """Create the tables, or bring an older SQLite file up to date, with a copy of what it was beside it. Raises
+    DatabaseUnavailable for an older Postgres, which `migrate` brings up to date, and for a newer database."""
     if db.file is not None and db.file.parent == DEFAULT_FILE.parent:
         db.file.parent.mkdir(exist_ok=True)
+    found = _known_revision(db)
+    if found not in (None, REVISION) and not db.is_sqlite:
+        raise DatabaseUnavailable(
+            N_(
+                "The database is of an older version ({found}) than this app ({known}). Stop the older apps, make a copy "
+                "with pg_dump, and run: python -m billing_core migrate"
+            ),
+            found=found,
+            known=REVISION,
+        )
+    if found != REVISION:
+        _upgrade(db, keep=True)
+
+
+def migrate(db: Database, *, keep: bool = False) -> None:
+    """Create the tables, or bring any older database up to date; with `keep`, a copy of an SQLite file stays beside it.
+    Raises DatabaseUnavailable."""
+    if _known_revision(db) != REVISION:
+        _upgrade(db, keep=keep)
+
+
+def _known_revision(db: Database) -> str | None:
+    """The revision of a database that this code can work with or bring up to date. Raises DatabaseUnavailable."""
     found = revision(db)
-    if found == REVISION:
-        return
     if found is not None and found > REVISION:
         raise DatabaseUnavailable(
             N_(
@@ -226,21 +249,76 @@ def prepare(db: Database) -> None:
                 "The file is another program's database, so it was left alone. Name another one in BILLING_DATABASE_URL."
             )
         )
-    upgrade(db)
+    return found
 
 
-def upgrade(db: Database) -> None:
-    """Run the migrations up to REVISION, each in a transaction, one process at a time."""
+def _upgrade(db: Database, *, keep: bool) -> None:
+    """Run the migrations up to REVISION, all of them in one transaction, one process at a time."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    kept: Path | None = None
     try:
         with db.writer.connect() as connection, connection.begin():
             if not db.is_sqlite:
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7310582)"))
+            elif keep and db.file is not None:
+                kept = _keep_aside(db.file, connection)
             config.attributes["connection"] = connection
             command.upgrade(config, REVISION)
-    except DBAPIError as error:
-        raise unavailable(error) from error
+    except BaseException as error:
+        if kept is not None:  # of what is there unchanged
+            kept.unlink(missing_ok=True)
+        if isinstance(error, DBAPIError):
+            raise unavailable(error) from error
+        raise
+
+
+def _keep_aside(file: Path, locked: sa.Connection) -> Path | None:
+    """Copy an older database's file, whole and down to the disk; None where there is nothing to keep. `locked` has the
+    write lock: what is copied is what will be upgraded, and of several processes one makes the copy."""
+    if not sa.inspect(locked).has_table("alembic_version"):
+        return None
+    if locked.scalar(sa.text("SELECT version_num FROM alembic_version")) == REVISION:
+        return None
+    kept = file.with_name(f"{file.name}.before-{REVISION}-{datetime.now():%Y%m%d-%H%M%S}")
+    part = file.with_name(f".{file.name}.before-{REVISION}")  # the same each time: what a kill left is made anew
+    try:
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(part)) as target:
+            source.backup(target)  # syncs it
+        same_rights(file, part)
+        part.rename(kept)
+        sync_folder(kept)
+    except (OSError, sqlite3.Error) as error:
+        part.unlink(missing_ok=True)
+        raise DatabaseUnavailable(
+            N_(
+                "The database is of an older version, and a copy of it can't be made before it is changed: {reason}. "
+                "Nothing was changed; make room beside {file}, then start again."
+            ),
+            reason=getattr(error, "strerror", None) or error,
+            file=file.name,
+        ) from error
+    return kept
+
+
+def same_rights(file: Path, other: Path) -> None:
+    """Whoever may use the one may use the other, and nobody else."""
+    before = file.stat()
+    other.chmod(before.st_mode & 0o777)
+    with suppress(OSError, AttributeError):
+        os.chown(other, before.st_uid, before.st_gid)
+
+
+def sync_folder(file: Path) -> None:
+    """Make a new name last through a power cut, where the system can."""
+    with suppress(OSError):
+        folder = os.open(file.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from .check import Findings, check
-from .database import DEFAULT_FILE, Database, Transaction, prepare
+from .database import DEFAULT_FILE, Database, Transaction, migrate, same_rights, sync_folder
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
 from .i18n import N_
 
@@ -53,7 +53,7 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
         _must_add_up(findings, N_("The copy doesn't add up, so no backup was made. {sentence}"))
         with _file_errors(file):
             part.replace(file)
-            _sync_folder(file)
+            sync_folder(file)
         return findings.entries
 
 
@@ -111,16 +111,6 @@ def _beside(file: Path, what: str, mode: int = 0o600) -> Iterator[Path]:
 def _sync(file: Path) -> None:
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
-
-
-def _sync_folder(file: Path) -> None:
-    """Make a rename last through a power cut, where the system can."""
-    with suppress(OSError):
-        folder = os.open(file.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _kind(file: Path) -> str:
@@ -213,7 +203,7 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
         _unpack(file, copy)
         restored = _database(copy)
         try:
-            prepare(restored)
+            migrate(restored)
             findings = check(restored)
         finally:
             restored.close()
@@ -223,14 +213,11 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
             raise Conflict(_REFUSED)
         with _file_errors(target):
             _sync(copy)
-            if target.exists():  # whoever could use the old one can use the new one
-                before = target.stat()
-                copy.chmod(before.st_mode & 0o777)
-                with suppress(OSError, AttributeError):
-                    os.chown(copy, before.st_uid, before.st_gid)
+            if target.exists():
+                same_rights(target, copy)
             kept = _put_aside(target) if worth_keeping else None
             copy.replace(target)
-            _sync_folder(target)
+            sync_folder(target)
     return Restored(findings.entries, None if kept is None else str(kept))
 
 
@@ -337,7 +324,7 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
         _run("pg_restore", db, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
              "--schema=public", str(file))  # fmt: skip
         db.close()
-        prepare(db)
+        migrate(db)
         findings = check(db)
         _must_add_up(findings, _BROKEN)
     except BaseException:

@@ -80,11 +80,15 @@ def restore(
 
 
 def migrate() -> None:
-    """Create the database, or bring an older one up to date. The other commands and the app do so as well."""
-    from ..database import REVISION
+    """Create the database, or bring an older one up to date. Stop every app that uses it first."""
+    from .. import database
 
-    db()
-    say(N_("The database is up to date (revision {revision})."), revision=REVISION)
+    opened = database.Database(database.database_url())
+    try:
+        database.migrate(opened, keep=True)
+    finally:
+        opened.close()
+    say(N_("The database is up to date (revision {revision})."), revision=database.REVISION)
 
 
 def setup_link() -> None:

@@ -570,10 +570,10 @@ def _open_hold(tx: Transaction, precharge_id: int, once: Once | None = None) -> 
     if ended_by is None:
         return entry, account, user_id
     how = tx.connection().scalar(select(ENTRIES.c.type).where(ENTRIES.c.id == ended_by))
-    raise Conflict(_ENDED[how or ""], precharge_id=precharge_id)
+    raise Conflict(ENDED[how or ""], precharge_id=precharge_id)
 
 
-_ENDED = {
+ENDED = {
     "settle": N_("Precharge {precharge_id} has been settled already."),
     "refund": N_("Precharge {precharge_id} has been refunded already."),
     "reversal": N_("Precharge {precharge_id} has been reversed by an admin."),
@@ -581,6 +581,7 @@ _ENDED = {
         "Precharge {precharge_id} has expired and was given back. Charge the call itself, with allow_debt if it was made."
     ),
 }
+"""What is said of a precharge that has ended, by the type of the entry that ended it."""
 
 
 def _end_hold(tx: Transaction, account_id: int, precharge_id: int, entry_id: int) -> None:

@@ -142,10 +142,11 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         .outerjoin(undoing, undoing.c.reverses_id == e.id)
         .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
     )
-    return query.where(*_conditions(tx, filters, actor)).order_by(e.id.desc())
+    return query.where(*conditions(tx, filters, actor)).order_by(e.id.desc())
 
 
-def _conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
+def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
+    """What a SELECT from entry has to hold to. Raises Invalid, Forbidden, UnknownAccount."""
     actor.must_see(filters.user_id)
     e = ENTRIES.c
     found: list[Any] = []
@@ -228,7 +229,7 @@ def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
     e = ENTRIES.c
     cost = func.coalesce(func.sum(case((e.type.in_(("deduct", "settle", "reversal")), e.cost), else_=0)), 0)
     recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
-    query = select(func.count(), cost, recharged).select_from(ENTRIES).where(*_conditions(tx, filters, actor))
+    query = select(func.count(), cost, recharged).select_from(ENTRIES).where(*conditions(tx, filters, actor))
     return Sum(*(int(number) for number in tx.connection().execute(query).one()))
 
 

@@ -326,4 +326,6 @@ PRICES: Table = SQLModel.metadata.tables["price"]
 ENTRIES: Table = SQLModel.metadata.tables["entry"]
 HOLDS: Table = SQLModel.metadata.tables["hold"]
 USAGE_SUMS: Table = SQLModel.metadata.tables["usage_sum"]
+JOBS: Table = SQLModel.metadata.tables["reversal_job"]
+ITEMS: Table = SQLModel.metadata.tables["reversal_item"]
 """The tables themselves, for statements that move many columns or rows."""

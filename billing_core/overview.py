@@ -7,7 +7,7 @@ are 毫.
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
 from . import accounts, ledger, stats
 from .actors import Actor
@@ -97,18 +97,19 @@ def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
     spent and by what people put on and took off since."""
     days = last_days(tx, tz)
     account_id = accounts.find(tx, shown.user_id).id
-    undoing = ENTRIES.alias("undoing")
-    made = select(ENTRIES.c.amount, ENTRIES.c.created_at_ns, undoing.c.amount, undoing.c.created_at_ns)
-    rows = tx.connection().execute(
-        made.select_from(ENTRIES.outerjoin(undoing, undoing.c.reverses_id == ENTRIES.c.id)).where(
-            ENTRIES.c.account_id == account_id, ENTRIES.c.type == "recharge"
-        )
+    e = ENTRIES.c
+    moved = (
+        select(e.id, e.amount, e.created_at_ns)
+        .where(e.account_id == account_id, e.type == literal_column("'recharge'"))
+        .cte("moved", recursive=True)
     )
-    moved = [pair for amount, at, back, back_at in rows for pair in ((amount, at), (back or 0, back_at or 0))]
+    undone = select(e.id, e.amount, e.created_at_ns).join(moved, e.reverses_id == moved.c.id)  # reversals of reversals too
+    moved = moved.union_all(undone)
+    rows = tx.connection().execute(select(moved.c.amount, moved.c.created_at_ns)).all()
     at_end, balance = [], shown.balance + shown.held
     for day, spent in zip(reversed(days), reversed(shown.spent_daily), strict=True):
         at_end.append(balance)
-        balance += spent - sum(amount for amount, at in moved if day.start_ns <= at < day.end_ns)
+        balance += spent - sum(amount for amount, at in rows if day.start_ns <= at < day.end_ns)
     return at_end[::-1]
 
 

@@ -103,7 +103,9 @@ def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
         .where(e.account_id == account_id, e.type == literal_column("'recharge'"))
         .cte("moved", recursive=True)
     )
-    undone = select(e.id, e.amount, e.created_at_ns).join(moved, e.reverses_id == moved.c.id)  # reversals of reversals too
+    undone = select(e.id, e.amount, e.created_at_ns).join(
+        moved, e.reverses_id == moved.c.id
+    )  # reversals of reversals too
     moved = moved.union_all(undone)
     rows = tx.connection().execute(select(moved.c.amount, moved.c.created_at_ns)).all()
     at_end, balance = [], shown.balance + shown.held

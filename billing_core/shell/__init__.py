@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
-from . import exports, people, prices, reading, spending, upkeep
+from . import exports, people, prices, reading, spending, undoing, upkeep
 from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
@@ -109,6 +109,8 @@ app.command("recharge", cls=spending.WithAmounts, rich_help_panel=MONEY)(spendin
 app.command("balance", rich_help_panel=MONEY)(spending.balance)
 app.command("charge", rich_help_panel=MONEY)(spending.charge)
 app.command("reverse", rich_help_panel=MONEY)(spending.reverse)
+app.command("reverse-many", rich_help_panel=MONEY)(undoing.reverse_many)
+app.command("reversals", rich_help_panel=MONEY)(undoing.reversals)
 app.command("logs", rich_help_panel=MONEY)(reading.logs)
 app.command("stats", rich_help_panel=MONEY)(reading.stats)
 app.add_typer(exports.export, rich_help_panel=MONEY)

@@ -2,12 +2,22 @@
 
     findings = check(db)        # empty where everything holds; findings.entries says how many were looked at
 
-It reads one consistent state, streams through the entries an account at a time and leaves sorting to the database, so
-that memory stays bounded. Of each rule it names the first row that breaks it, and counts the others.
+It reads one consistent state while others write, and names the first row that breaks each rule, with a count of the others.
+Entries are walked once, in the ledger's order, with each account's running sum and each seal's hash; a large ledger is
+walked in parts at once, by a process each, that see the same state. What joins or sorts is left to the database, in a
+second pass beside it, so that memory stays bounded.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -17,7 +27,7 @@ from .database import Database, Transaction
 from .errors import Invalid
 from .i18n import N_, translate
 from .ledger import PERIOD_NS
-from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry
+from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry, Seal, Setting
 from .money import format_yuan
 from .pricing import Rates
 from .usage import Tokens
@@ -49,41 +59,65 @@ class Findings(list[Finding]):
 
     entries = 0
     """How many entries were looked at."""
+    seals = 0
+    """How many seals."""
+    newest_seal: str | None = None
+    """The hash of the last one."""
 
     def note(self, table: str, id: int | str | None, message: str, **params: object) -> None:
+        self.add(Finding(table, id, message, {"id": id, **params}))
+
+    def add(self, finding: Finding) -> None:
         for known in self:
-            if known.message == message:
-                known.more += 1
+            if known.message == finding.message:
+                known.more += 1 + finding.more
                 return
-        self.append(Finding(table, id, message, {"id": id, **params}))
+        self.append(finding)
 
 
-def check(db: Database, progress: Callable[[int, int], None] | None = None) -> Findings:
+Progress = Callable[[int, int], None]
+
+
+def check(db: Database, progress: Progress | None = None) -> Findings:
     """Look at every row of the ledger. `progress(entries so far, about how many)` is called as it goes.
 
     Raises DatabaseUnavailable.
     """
-    return db.read(_check, progress or (lambda _done, _all: None))
+    return db.read(_check, db.url, progress or (lambda _done, _all: None))
 
 
-def _check(tx: Transaction, progress: Callable[[int, int], None]) -> Findings:
+def _check(tx: Transaction, url: str, progress: Progress) -> Findings:
     if not tx.is_sqlite:
         # Each statement of an ordinary transaction would see what was committed up to it.
         tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     found = Findings()
-    _file(tx, found)
-    _triggers(tx, found)
-    prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
-    _entries(tx, found, prices, progress)
-    _holds(tx, found)
-    _usage_sums(tx, found)
-    _loose_ends(tx, found)
-    _seals(tx, found)
+    walked = _walk_in_parts(tx, found, url, total, progress) if total >= IN_PARTS_FROM else None
+    if walked is None:
+        known = _seals(tx)
+        walked = _walk(tx, Part(0, None, known), lambda done: progress(done, total))
+        _beside(tx, found)
+    found.entries = walked.entries
+    for finding in walked.findings:
+        found.add(finding)
+    _accounts(tx, found, walked.sums)
+    progress(found.entries, found.entries)
     return found
 
 
 def _rows(tx: Transaction, statement: str) -> Iterator[Any]:
     yield from tx.connection().execute(sa.text(statement), execution_options={"yield_per": ROWS_AT_ONCE})
+
+
+def _beside(tx: Transaction, found: Findings) -> None:
+    """All but the walk through the entries."""
+    _file(tx, found)
+    _triggers(tx, found)
+    _seal_numbers(tx, found)
+    _entries_that_name_others(tx, found)
+    _holds(tx, found)
+    _usage_sums(tx, found)
+    _loose_ends(tx, found)
 
 
 # The database itself
@@ -121,136 +155,331 @@ def _triggers(tx: Transaction, found: Findings) -> None:
         )
 
 
-# Entries, account by account
+# The walk through the entries
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The entries with an id above `after`, up to `last` (None: all that follow), and the seals that close them."""
+
+    after: int
+    last: int | None
+    closed_by: Sequence[Seal]
+    before: str = seals.NOTHING_BEFORE
+    """The hash of the seal before the part."""
 
 
 @dataclass(slots=True)
-class _Account:
-    """An account's row, and what its entries add up to so far."""
+class Sums:
+    """What an account's entries add up to, in 毫."""
 
-    id: int
-    user_id: str
-    balance: int
-    total_consumed: int
-    deadline: int | None
-    added: int = 0
-    """毫: the sum of the amounts."""
     last: int = 0
-    """毫: the last entry's balance_after."""
+    """The last entry's balance_after."""
+    added: int = 0
     consumed: int = 0
 
 
-_ENTRIES = """
-SELECT a.id AS a_id, a.user_id, a.balance, a.total_consumed, a.hold_expires_at_ns,
-    e.id, e.type, e.amount, e.balance_after, e.cost, e.model_id, e.price_id, e.prompt_tokens, e.completion_tokens,
-    e.cached_tokens, e.cache_creation_tokens, e.reasoning_tokens, e.precharge_id, e.reverses_id, e.created_at_ns,
-    p.account_id AS p_account, p.type AS p_type, p.cost AS p_cost, p.model_id AS p_model, p.price_id AS p_price,
-    h.ended_by, h.expires_at_ns, own.held,
-    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount
+@dataclass(slots=True)
+class Walked:
+    entries: int = 0
+    sums: dict[int, Sums] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+_BALANCES_BEFORE = """
+SELECT a.id, (SELECT e.balance_after FROM entry e WHERE e.account_id = a.id AND e.id <= {after} ORDER BY e.id DESC LIMIT 1)
 FROM account a
-LEFT JOIN entry e ON e.account_id = a.id
+"""
+
+
+def _walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked:
+    """Look at a part's entries, one by one."""
+    found, sums, entries = Findings(), dict[int, Sums](), 0
+    names = seals.Names.read(tx)
+    prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
+    rates = {id: (row.model_id, row_rates) for id, row in prices.items() if (row_rates := _rates(row)) is not None}
+    if part.after:
+        before = tx.connection().execute(sa.text(_BALANCES_BEFORE.format(after=part.after)))
+        sums = {row[0]: Sums(row[1]) for row in before if row[1] is not None}
+    closing = iter([*part.closed_by, None])
+    seal, hashed = next(closing), part.before
+    stretch: list[list[Any]] = []
+    upto = "" if part.last is None else f" AND id <= {part.last}"
+    for rows in _raw(tx, f"SELECT {seals.COLUMNS} FROM entry WHERE id > {part.after}{upto} ORDER BY id"):
+        for row in rows:
+            (id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt, cached, creation, completion,
+             reasoning, _precharge_id, _reverses_id, _operator, _remark, _created, _recorded) = row  # fmt: skip
+            while seal is not None and id > seal.last_entry_id:
+                hashed = _close(found, seal, hashed, stretch)
+                stretch, seal = [], next(closing)
+            if seal is not None:
+                stretch.append(names.canonical(row))
+            account = sums.get(account_id)
+            if account is None:
+                account = sums[account_id] = Sums()
+            try:
+                if balance_after != account.last + amount:
+                    found.note(
+                        "entry", id,
+                        N_("Entry {id} of {user_id} ends with {kept} 元, but the entries up to it add up to {sum} 元."),
+                        user_id=names.accounts.get(account_id), kept=format_yuan(balance_after),
+                        sum=format_yuan(account.last + amount),
+                    )  # fmt: skip
+                account.last = balance_after
+                account.added += amount
+                if type == "deduct":
+                    account.consumed += cost
+                    if amount != -cost or cost < 0:
+                        found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))
+                    model, price = rates.get(price_id, _NONE)
+                    if not (
+                        model == model_id is not None and cached >= 0 and creation >= 0 and cached + creation <= prompt
+                        and 0 <= reasoning <= completion
+                        and cost == price.cost_of(prompt - cached - creation, cached, creation, completion)
+                    ):  # fmt: skip
+                        _cost(found, row, prices)
+                elif type == "recharge":
+                    if cost or not amount:
+                        found.note("entry", id, N_("Entry {id} is a recharge that moves nothing, or has a cost."))
+                elif type in ("settle", "precharge"):
+                    if type == "settle":
+                        account.consumed += cost
+                    _cost(found, row, prices)
+                elif type == "reversal":
+                    account.consumed += cost
+            except (TypeError, KeyError):  # SQLite keeps text in a column of numbers, if somebody puts it there
+                if type == "deduct" and None in (prompt, cached, creation, completion, reasoning):
+                    found.note("entry", id, _NO_COUNTS)
+                else:
+                    found.note("entry", id, N_("Entry {id} holds something that can't be in its place."))
+        entries += len(rows)
+        progress(entries)
+    while seal is not None:
+        hashed = _close(found, seal, hashed, stretch)
+        stretch, seal = [], next(closing)
+    return Walked(entries, sums, list(found))
+
+
+_NONE: tuple[Any, Any] = (None, None)
+_NO_COUNTS = N_("Entry {id} has token counts that can't be.")
+
+
+def _raw(tx: Transaction, statement: str) -> Iterator[list[Any]]:
+    """Rows as the driver gives them, many at a time: ten million don't each need a Row."""
+    driver: Any = tx.connection().connection.driver_connection
+    cursor = driver.cursor() if tx.is_sqlite else driver.cursor(name="walk")
+    try:
+        cursor.execute(statement)
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield rows
+    finally:
+        cursor.close()
+
+
+def _rates(row: Any) -> Rates | None:
+    if row.input is None or row.output is None:
+        return None
+    read, write = (row.input if cache is None else cache for cache in (row.cache_read, row.cache_write))
+    return Rates(row.input, row.output, read, write, row.source)
+
+
+def _close(found: Findings, seal: Seal, before: str, stretch: list[list[Any]]) -> str:
+    """Compare a seal with the entries that it closed; the hash that the next one stands on."""
+    if len(stretch) != seal.entries or seals.hash_of(before, stretch) != seal.hash:
+        first = stretch[0][0] if stretch else seal.last_entry_id
+        found.note(
+            "seal", seal.number,
+            N_(
+                "Seal {id} no longer fits: one of the entries {first} to {last}, which it closed, was changed, added or "
+                "removed."
+            ),
+            first=first, last=seal.last_entry_id,
+        )  # fmt: skip
+    return seal.hash
+
+
+# In parts
+
+IN_PARTS_FROM = 300_000
+"""Entries: below that, processes take longer to start than to help."""
+PARTS = 2
+_WORKER = "from billing_core.check import worker; worker()"
+
+
+def _walk_in_parts(tx: Transaction, found: Findings, url: str, total: int, progress: Progress) -> Walked:
+    """The walk by several processes and, meanwhile, all else by this one."""
+    # Every process sees the same entries up to `total`: SQLite writes them in the order of their ids, and for Postgres,
+    # where a smaller id may be committed later, this transaction's own snapshot is handed on.
+    snapshot = None if tx.is_sqlite else str(tx.connection().scalar(sa.text("SELECT pg_export_snapshot()")))
+    parts = _parts(tx, total)
+    workers = [_Worker(url, snapshot, part) for part in parts]
+    try:
+        with ThreadPoolExecutor(1) as aside:
+            rest = aside.submit(_beside, tx, found)
+            while not (rest.done() and all(one.ended.wait(0.1) for one in workers)):
+                progress(sum(one.entries for one in workers), total)
+                if not rest.done():
+                    workers[0].ended.wait(0.1)
+            rest.result()
+        walked = [one.walked or _walk(tx, one.part, lambda _entries: None) for one in workers]
+    finally:
+        for one in workers:
+            one.process.kill()
+    whole = Walked()
+    for each in walked:
+        whole.entries += each.entries
+        whole.findings += each.findings
+        for id, sums in each.sums.items():
+            so_far = whole.sums.setdefault(id, Sums())
+            so_far.added += sums.added
+            so_far.consumed += sums.consumed
+    return whole
+
+
+def _parts(tx: Transaction, total: int) -> list[Part]:
+    """The ledger up to `total` in parts of about the same length, cut where a seal ends one of its stretches."""
+    known = list(_seals(tx))
+    parts, after, before = [], 0, seals.NOTHING_BEFORE
+    for number in range(1, PARTS):
+        target = total * number // PARTS
+        within = [seal for seal in known if seal.last_entry_id <= target]
+        last = within[-1].last_entry_id if within else target if not known else after
+        if last <= after:
+            continue
+        parts.append(Part(after, last, within, before))
+        known = known[len(within) :]
+        after, before = last, within[-1].hash if within else before
+    return [*parts, Part(after, total, known, before)]
+
+
+class _Worker:
+    """A process that walks a part; `walked` stays None where it could not."""
+
+    def __init__(self, url: str, snapshot: str | None, part: Part):
+        self.part, self.entries, self.walked = part, 0, cast(Walked | None, None)
+        self.ended = threading.Event()
+        paths = (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", ""))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+        )
+        threading.Thread(target=self._listen, args=((url, snapshot, part),), daemon=True).start()
+
+    def _listen(self, task: tuple[str, str | None, Part]) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        try:
+            with self.process.stdin, self.process.stdout:
+                pickle.dump(task, self.process.stdin)
+                self.process.stdin.flush()
+                while self.walked is None:
+                    said = pickle.load(self.process.stdout)
+                    if isinstance(said, Walked):
+                        self.walked = said
+                    else:
+                        self.entries = said
+        except (OSError, EOFError, pickle.UnpicklingError):
+            pass
+        finally:
+            self.process.wait()
+            self.ended.set()
+
+
+def worker() -> None:
+    """What a process of _walk_in_parts runs: it reads its part from standard input, and tells how far it is and then
+    what it found on standard output."""
+    url, snapshot, part = pickle.load(sys.stdin.buffer)
+
+    def tell(said: int | Walked) -> None:
+        pickle.dump(said, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+    def walk(tx: Transaction) -> Walked:
+        if snapshot is not None:
+            tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+            tx.connection().execute(sa.text(f"SET TRANSACTION SNAPSHOT '{snapshot}'"))
+        return _walk(tx, part, tell)
+
+    db = Database(url)
+    tell(db.read(walk))
+    db.close()
+
+
+# Accounts, and single rules
+
+_DEADLINES = "SELECT account_id, min(expires_at_ns) FROM hold WHERE ended_by IS NULL GROUP BY account_id"
+
+
+def _accounts(tx: Transaction, found: Findings, sums: dict[int, Sums]) -> None:
+    """What each account's row keeps, once all entries have been seen."""
+    deadlines = {row[0]: row[1] for row in tx.connection().execute(sa.text(_DEADLINES))}
+    rows = "SELECT id, user_id, balance, total_consumed, hold_expires_at_ns FROM account ORDER BY id"
+    for row in _rows(tx, rows):
+        account, user_id = sums.get(row.id, Sums()), row.user_id
+        if row.balance != account.added:
+            found.note(
+                "account", user_id, N_("The balance of {id} is kept as {kept} 元, but its entries add up to {sum} 元."),
+                kept=format_yuan(row.balance), sum=format_yuan(account.added),
+            )  # fmt: skip
+        if row.total_consumed != account.consumed:
+            found.note(
+                "account", user_id,
+                N_("What {id} has consumed is kept as {kept} 元, but its calls less reversals add up to {sum} 元."),
+                kept=format_yuan(row.total_consumed), sum=format_yuan(account.consumed),
+            )  # fmt: skip
+        if row.hold_expires_at_ns != deadlines.get(row.id):
+            found.note("account", user_id, N_("The next deadline of {id} is not the earliest of its open precharges."))
+
+
+def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
+    """The cost again, from the tokens and the price that the entry (a row of seals.COLUMNS) names."""
+    id, _account, type, _amount, _after, kept, model_id, price_id, prompt, cached, creation, completion, reasoning = (
+        row[:13]
+    )
+    price = prices.get(price_id)
+    rates = None if price is None else _rates(price)
+    if price is None or rates is None or price.model_id != model_id:
+        found.note("entry", id, N_("Entry {id} names no price of its model."))
+        return
+    try:
+        tokens = Tokens(prompt, completion, cached, creation, reasoning)
+    except Invalid:
+        found.note("entry", id, _NO_COUNTS)
+        return
+    cost = rates.most(tokens.prompt, tokens.completion) if type == "precharge" else rates.cost(tokens)
+    if kept != cost:
+        found.note(
+            "entry", id, N_("Entry {id} cost {kept} 元, but its tokens at its price cost {sum} 元."),
+            kept=format_yuan(kept), sum=format_yuan(cost),
+        )  # fmt: skip
+
+
+# Entries that name others: the database joins them
+
+_NAMING = """
+SELECT e.id, e.account_id AS a_id, e.type, e.amount, e.cost, e.model_id, e.price_id, e.precharge_id, e.reverses_id,
+    e.created_at_ns, p.account_id AS p_account, p.type AS p_type, p.cost AS p_cost, p.model_id AS p_model,
+    p.price_id AS p_price, h.ended_by, h.expires_at_ns, own.held,
+    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount
+FROM entry e
 LEFT JOIN entry p ON p.id = e.precharge_id
 LEFT JOIN hold h ON h.precharge_id = e.precharge_id
 LEFT JOIN hold own ON own.precharge_id = e.id
 LEFT JOIN entry r ON r.id = e.reverses_id
-ORDER BY a.id, e.id
+WHERE e.type NOT IN ('deduct', 'recharge')
+ORDER BY e.id
 """
-_DEADLINES = "SELECT account_id, min(expires_at_ns) FROM hold WHERE ended_by IS NULL GROUP BY account_id"
 
 
-def _entries(tx: Transaction, found: Findings, prices: dict[int, Any], progress: Callable[[int, int], None]) -> None:
-    total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
-    deadlines = {row[0]: row[1] for row in tx.connection().execute(sa.text(_DEADLINES))}
-    account: _Account | None = None
-    for row in _rows(tx, _ENTRIES):
-        if account is None or account.id != row.a_id:
-            _account(found, account, deadlines)
-            account = _Account(row.a_id, row.user_id, row.balance, row.total_consumed, row.hold_expires_at_ns)
-        if row.id is None:
-            continue
-        found.entries += 1
-        if not found.entries % ROWS_AT_ONCE:
-            progress(found.entries, total)
+def _entries_that_name_others(tx: Transaction, found: Findings) -> None:
+    for row in _rows(tx, _NAMING):
         try:
-            _entry(found, account, row, prices)
-        except (TypeError, KeyError):  # SQLite keeps text in a column of numbers, if somebody puts it there
+            _RULES[row.type](found, row)
+        except (TypeError, KeyError):
             found.note("entry", row.id, N_("Entry {id} holds something that can't be in its place."))
-    _account(found, account, deadlines)
-    progress(found.entries, found.entries)
-
-
-def _entry(found: Findings, account: _Account, row: Any, prices: dict[int, Any]) -> None:
-    if row.balance_after != account.last + row.amount:
-        found.note(
-            "entry", row.id,
-            N_("Entry {id} of {user_id} ends with {kept} 元, but the entries up to it add up to {sum} 元."),
-            user_id=row.user_id, kept=format_yuan(row.balance_after), sum=format_yuan(account.last + row.amount),
-        )  # fmt: skip
-    account.last = row.balance_after
-    account.added += row.amount
-    if row.type in ("deduct", "settle", "reversal"):
-        account.consumed += row.cost
-    _RULES[row.type](found, row)
-    if row.type in ("deduct", "settle", "precharge"):
-        _cost(found, row, prices)
-
-
-def _account(found: Findings, account: _Account | None, deadlines: dict[int, int]) -> None:
-    """An account's sums, once all its entries have been seen."""
-    if account is None:
-        return
-    user_id = account.user_id
-    if account.balance != account.added:
-        found.note(
-            "account", user_id, N_("The balance of {id} is kept as {kept} 元, but its entries add up to {sum} 元."),
-            kept=format_yuan(account.balance), sum=format_yuan(account.added),
-        )  # fmt: skip
-    if account.total_consumed != account.consumed:
-        found.note(
-            "account", user_id,
-            N_("What {id} has consumed is kept as {kept} 元, but its calls less reversals add up to {sum} 元."),
-            kept=format_yuan(account.total_consumed), sum=format_yuan(account.consumed),
-        )  # fmt: skip
-    if account.deadline != deadlines.get(account.id):
-        found.note("account", user_id, N_("The next deadline of {id} is not the earliest of its open precharges."))
-
-
-def _cost(found: Findings, row: Any, prices: dict[int, Any]) -> None:
-    """The cost again, from the tokens and the price that the entry names."""
-    price = prices.get(row.price_id)
-    if price is None or price.model_id != row.model_id or price.input is None or price.output is None:
-        found.note("entry", row.id, N_("Entry {id} names no price of its model."))
-        return
-    rates = Rates(
-        price.input,
-        price.output,
-        price.input if price.cache_read is None else price.cache_read,
-        price.input if price.cache_write is None else price.cache_write,
-        price.source,
-    )
-    try:
-        tokens = Tokens(
-            row.prompt_tokens, row.completion_tokens, row.cached_tokens, row.cache_creation_tokens, row.reasoning_tokens
-        )
-    except Invalid:
-        found.note("entry", row.id, N_("Entry {id} has token counts that can't be."))
-        return
-    cost = rates.most(tokens.prompt, tokens.completion) if row.type == "precharge" else rates.cost(tokens)
-    if row.cost != cost:
-        found.note(
-            "entry", row.id, N_("Entry {id} cost {kept} 元, but its tokens at its price cost {sum} 元."),
-            kept=format_yuan(row.cost), sum=format_yuan(cost),
-        )  # fmt: skip
-
-
-def _recharge(found: Findings, row: Any) -> None:
-    if row.cost or not row.amount:
-        found.note("entry", row.id, N_("Entry {id} is a recharge that moves nothing, or has a cost."))
-
-
-def _deduct(found: Findings, row: Any) -> None:
-    if row.amount != -row.cost or row.cost < 0:
-        found.note("entry", row.id, N_("Entry {id} is a charge that takes another amount than its cost."))
 
 
 def _precharge(found: Findings, row: Any) -> None:
@@ -297,8 +526,7 @@ class _Undone:
 
 
 _RULES: dict[str, Callable[[Findings, Any], None]] = {
-    "recharge": _recharge, "deduct": _deduct, "precharge": _precharge, "settle": _end, "refund": _end,
-    "expire": _end, "reversal": _reversal,
+    "precharge": _precharge, "settle": _end, "refund": _end, "expire": _end, "reversal": _reversal,
 }  # fmt: skip
 
 
@@ -399,13 +627,48 @@ def _loose_ends(tx: Transaction, found: Findings) -> None:
             found.note(table, id, message)
 
 
-def _seals(tx: Transaction, found: Findings) -> None:
-    seals.verify(
-        tx,
-        lambda seal: found.note(
-            "seal",
-            seal.number,
-            N_("Seal {id} no longer fits: an entry up to {last} that it closed was changed, added or removed."),
-            last=seal.last_entry_id,
-        ),
-    )
+# Seals
+
+
+def _seals(tx: Transaction) -> list[Seal]:
+    return list(seals.every(tx))
+
+
+def _seal_numbers(tx: Transaction, found: Findings) -> None:
+    """Seals are numbered from 1 without gaps, and each ends after the one before."""
+    last = 0
+    for place, seal in enumerate(_seals(tx), start=1):
+        if seal.number != place or seal.last_entry_id <= last:
+            found.note("seal", place, N_("Seal {id} is missing, or out of its place."))
+            return
+        last, found.seals, found.newest_seal = seal.last_entry_id, place, seal.hash
+
+
+# What was found last
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What the last check said; `broken` is the first finding's sentence in English, None where everything added up."""
+
+    at_ns: int
+    entries: int
+    seals: int
+    newest_seal: str | None
+    broken: str | None
+
+
+_LAST = "_last_check"
+
+
+def remember(tx: Transaction, findings: Findings) -> None:
+    """Keep when the ledger was checked, and what came of it."""
+    broken = findings[0].sentence() if findings else None
+    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, broken)
+    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told))))
+
+
+def last(tx: Transaction) -> Last | None:
+    """What the last check said; None where there was none yet."""
+    row = tx.get(Setting, _LAST)
+    return None if row is None else Last(**json.loads(row.value))

@@ -11,7 +11,7 @@ Seals are made beside the charges, never in their way. A stretch ends at STRETCH
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,16 +157,7 @@ def _keep(tx: Transaction, after: int, seals: list[Seal]) -> bool:
     return True
 
 
-def verify(tx: Transaction, note: Callable[[Seal], None]) -> None:
-    """Compute every seal anew; `note` is told of the first whose entries are not what they were."""
-    names, after, before = Names.read(tx), 0, NOTHING_BEFORE
-    for row in tx.connection().execute(sa.text(f"SELECT {_SEAL} FROM seal ORDER BY number")).all():
-        seal = Seal(**row._mapping)
-        rows = tx.connection().execute(
-            sa.text(f"SELECT {COLUMNS} FROM entry WHERE id > :after AND id <= :last ORDER BY id"),
-            {"after": after, "last": seal.last_entry_id},
-        )
-        if hash_of(before, map(names.canonical, rows)) != seal.hash:
-            note(seal)
-            return
-        after, before = seal.last_entry_id, seal.hash
+def every(tx: Transaction) -> Iterator[Seal]:
+    """Every seal, oldest first."""
+    for row in tx.connection().execute(sa.text(f"SELECT {_SEAL} FROM seal ORDER BY number")):
+        yield Seal(**row._mapping)

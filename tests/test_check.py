@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from conftest import Clock
 
-from billing_core import accounts, idempotency, ledger
+from billing_core import accounts, idempotency, ledger, seals
+from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, Transaction
@@ -217,3 +218,40 @@ def test_progress_ends_at_all_entries(books: Database) -> None:
     seen: list[tuple[int, int]] = []
     check(books, lambda done, total: seen.append((done, total)))
     assert seen[-1] == (15, 15)
+
+
+@pytest.mark.parametrize("case", range(0, len(CASES), 7))
+def test_a_large_ledger_is_walked_in_parts_that_see_the_same(
+    books: Database, case: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seals.close(books, everything=True)
+    books.write(ledger.recharge, "ann", 10_000, actor=SHELL)
+    whole = check(books)
+    monkeypatch.setattr(check_module, "IN_PARTS_FROM", 1)
+    in_parts = check(books)
+    assert (in_parts, in_parts.entries, in_parts.seals) == ([], whole.entries, whole.seals)
+    statements, table, id, words = CASES[case]
+    tamper(books, *statements)
+    seen = found(books)
+    assert any((at == table and (id is None or name == id) and re.search(words, text)) for at, name, text in seen), seen
+
+
+def test_a_part_that_no_process_walks_is_walked_here(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = check(books).entries
+    monkeypatch.setattr(check_module, "IN_PARTS_FROM", 1)
+    monkeypatch.setattr(check_module, "_WORKER", "raise SystemExit(1)")
+    assert (check(books), check(books).entries) == ([], whole)
+
+
+def test_what_was_found_last_is_remembered(books: Database, clock: Clock) -> None:
+    assert books.read(check_module.last) is None
+    books.write(check_module.remember, check(books))
+    known = books.read(check_module.last)
+    assert known is not None
+    assert (known.at_ns, known.broken, known.entries) == (clock.now_ns, None, check(books).entries)
+    tamper(books, "UPDATE account SET balance = balance + 10000 WHERE user_id = 'bob'")
+    books.write(check_module.remember, check(books))
+    known = books.read(check_module.last)
+    assert known is not None
+    assert known.broken is not None
+    assert "The balance of bob" in known.broken

@@ -627,7 +627,8 @@ def test_a_broken_row_is_named_with_exit_code_1(run: Run, db: Database, ann: str
     sentence = "The balance of ann is kept as 0.0005 元, but its entries add up to 0.00 元."
     assert refused("check") == sentence
     found = json.loads(run("check", "--json", code=1).stdout)
-    assert found == {"entries": 0, "findings": [{"table": "account", "id": "ann", "message": sentence, "more": 0}]}
+    found = json.loads(run("check", "--json", code=1).stdout)["findings"]
+    assert found == [{"table": "account", "id": "ann", "message": sentence, "more": 0}]
 
 
 def test_migrate_makes_a_database(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

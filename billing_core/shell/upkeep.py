@@ -1,10 +1,12 @@
-"""demo, check, backup, restore, migrate, setup-link."""
+"""demo, check, seal, backup, restore, migrate, setup-link."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..errors import DatabaseUnavailable
 from ..i18n import N_
 from .output import JsonOption, db, hint, language, print_json, progress_bar, say, say_number
 
@@ -30,14 +32,24 @@ def check(as_json: JsonOption = False) -> None:
     """Recompute every balance, cost and sum from the entries; exit 1 and name the row where one is wrong."""
     from .. import check
 
+    database = db()
     with progress_bar(N_("Checking")) as progress:
-        findings = check.check(db(), progress)
+        findings = check.check(database, progress)
+    with suppress(DatabaseUnavailable):  # a database that can't be written to can be checked
+        database.write(check.remember, findings)
     if as_json:
         broken = [
             {"table": one.table, "id": one.id, "message": one.sentence(language()), "more": one.more}
             for one in findings
         ]
-        print_json({"entries": findings.entries, "findings": broken})
+        print_json(
+            {
+                "entries": findings.entries,
+                "seals": findings.seals,
+                "newest_seal": findings.newest_seal,
+                "findings": broken,
+            }
+        )
     elif findings:
         for one in findings:
             hint("{sentence}", sentence=one.sentence(language()))
@@ -45,8 +57,23 @@ def check(as_json: JsonOption = False) -> None:
         say_number(
             "{n} entry checked: everything adds up.", "{n} entries checked: everything adds up.", findings.entries
         )
+        if findings.newest_seal:
+            say(N_("Seal {number}: {hash}"), number=findings.seals, hash=findings.newest_seal)
     if findings:
         raise typer.Exit(1)
+
+
+def seal() -> None:
+    """Seal every entry so far and print the newest seal. Keep a copy elsewhere: it vouches for all that came before it."""
+    from .. import seals
+
+    database = db()
+    seals.close(database, everything=True)
+    newest = database.read(seals.newest)
+    if newest is None:
+        hint(N_("There are no entries yet, so there is nothing to seal."))
+    else:
+        say(N_("Seal {number}: {hash}"), number=newest.number, hash=newest.hash)
 
 
 def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", show_default=False)]) -> None:

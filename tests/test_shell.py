@@ -626,7 +626,6 @@ def test_a_broken_row_is_named_with_exit_code_1(run: Run, db: Database, ann: str
         connection.exec_driver_sql("UPDATE account SET balance = 5")
     sentence = "The balance of ann is kept as 0.0005 元, but its entries add up to 0.00 元."
     assert refused("check") == sentence
-    found = json.loads(run("check", "--json", code=1).stdout)
     found = json.loads(run("check", "--json", code=1).stdout)["findings"]
     assert found == [{"table": "account", "id": "ann", "message": sentence, "more": 0}]
 

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from billing_core import export, logs, pricing, stats
+from billing_core import audit, export, logs, pricing, stats
 from billing_core.actors import Actor
 from billing_core.database import Transaction
 from billing_core.errors import Invalid
@@ -22,7 +22,7 @@ from billing_core.zones import zone
 from .auth import AdminReader, Db, Reader
 from .errors import Route
 from .openapi import READING, READING_ONE, Responses
-from .queries import EARLIEST, LATEST, Days, End, Granularity, Model, Search, Start, Timezone
+from .queries import EARLIEST, LATEST, AuditKind, Days, End, Granularity, Model, Search, Start, Timezone
 from .schemas import EntryType
 
 router = APIRouter(prefix="/export", route_class=Route)
@@ -154,3 +154,13 @@ def export_accounts(actor: AdminReader, db: Db, search: Search = "", timezone: T
     tz = _zone(actor, timezone)
     rows = db.read(export.accounts_and_spending, actor=actor, tz=tz, search=search)
     return _file(export.accounts(rows, tz), "accounts", stats.from_ns(db.clock(), tz).date())
+
+
+@router.get("/audit.csv", responses=_answers(READING), response_class=Response)
+def export_audit(
+    actor: AdminReader, db: Db, kind: AuditKind = "", search: Search = "", timezone: Timezone = ""
+) -> Response:
+    """The audit log, newest first."""
+    tz = _zone(actor, timezone)
+    rows = audit.every(db, actor=actor, kind=kind, search=search)
+    return _file(export.audit(rows, tz), "audit", stats.from_ns(db.clock(), tz).date())

@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from billing_core import logs, stats
+from billing_core import glossary, logs, stats
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
 from billing_core.text import one_line
@@ -78,3 +78,5 @@ Granularity = Annotated[
     Query(description="hour: the last 24 hours; day: the last `days` days; month: the last 12 months."),
 ]
 Days = Annotated[Count, Query(description=f"For day: how many, 1 to {stats.MAX_PERIODS}, today included.")]
+AuditKind = Annotated[str, Query(description=f"Only rows of this kind: {', '.join(glossary.KINDS)}.")]
+Before = Annotated[Count | None, Query(description="Only rows older than the one with this id.")]

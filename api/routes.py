@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request, Response
 
-from billing_core import accounts, idempotency, ledger, logs, pricing, stats, usage
+from billing_core import accounts, audit, idempotency, ledger, logs, pricing, stats, usage
 from billing_core.actors import Actor
 from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, Invalid, NotFound
@@ -29,7 +29,7 @@ from .bodies import Batch, Body, parse
 from .errors import Route, language
 from .exact_json import ExactJSONResponse, dumps, loads
 from .openapi import READING, READING_ONE, SPENDING, WRITING, refusals, takes, takes_many
-from .queries import Days, Granularity, Limit, Offset, Search, Timezone, moment
+from .queries import AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone, moment
 
 router = APIRouter(route_class=Route)
 
@@ -515,3 +515,30 @@ def change_account(actor: Admin, db: Db, user_id: UserId, body: Body, key: Key =
         return dumps(_account(tx, account))
 
     return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
+
+
+# The audit log
+
+
+@router.get("/audit", response_model=list[schemas.AuditRow], responses=READING)
+def audit_log(
+    actor: AdminReader, db: Db, request: Request, limit: Limit = 50, before: Before = None, kind: AuditKind = "",
+    search: Search = "",
+) -> Response:  # fmt: skip
+    """Who did what that is no entry of the ledger, newest first."""
+    rows = db.read(audit.page, actor=actor, limit=limit, before=before, kind=kind, search=search)
+    return ExactJSONResponse([_audit_row(row, language(request)) for row in rows])
+
+
+def _audit_row(row: audit.Noted, language: str) -> schemas.AuditRow:
+    return schemas.AuditRow(
+        id=str(row.id),
+        created_at=row.at_ns,
+        user_id=row.user_id,
+        name=row.name,
+        origin=row.origin,
+        action=row.action,
+        subject=row.subject,
+        detail=row.detail,
+        text=audit.sentence(row, language, when=lambda ns: iso(ns, UTC)),
+    )

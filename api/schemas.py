@@ -269,6 +269,20 @@ class RechargeRow(BaseModel):
     created_at: int = Field(description=f"When, in {NS}.")
 
 
+class AuditRow(BaseModel):
+    id: str = Field(description="The row's id: `before` takes it.")
+    created_at: int = Field(description=f"When, in {NS}.")
+    user_id: str | None = Field(description="The id of whoever did it; null: the shell, or nobody yet.")
+    name: str | None = Field(description="Their name.")
+    origin: str = Field(description="From where: page, shell, setup link, or the first characters of a key.")
+    action: str = Field(description="What was done, by a fixed name like price.set.")
+    subject: str = Field(description="Whom or what it was done to.")
+    detail: dict[str, Any] = Field(
+        description="What changed: [from, to] by field. Prices are in 10⁻⁶ 元 per million tokens."
+    )
+    text: str = Field(description="The same as a sentence, in the language of Accept-Language.")
+
+
 class PeriodCost(BaseModel):
     date: str = Field(description="The period's label: 14:00, 11-24 or 2026-11.")
     start: str = Field(description="When the period starts: ISO 8601 with its offset.")

@@ -2,9 +2,10 @@
 
 import re
 
-from sqlalchemy import delete, func, or_, update
+from sqlalchemy import delete, func, or_
 from sqlmodel import col, select
 
+from . import audit
 from .actors import SHELL_ID, Actor
 from .database import Transaction
 from .errors import Conflict, Invalid, UnknownAccount
@@ -13,6 +14,8 @@ from .models import Account, ApiKey, Token
 from .zones import zone
 
 _USER_ID = re.compile(r"[^\s/?#%]{1,64}")
+_CHANGED = ("name", "email", "role", "status")
+"""What the audit log keeps of a change."""
 
 
 def find(tx: Transaction, user_id: str) -> Account:
@@ -55,6 +58,9 @@ def add(
     )
     tx.add(account)
     tx.flush()
+    audit.note(tx, actor, "account.add", user_id, name=account.name, email=account.email, role=account.role)
+    if password_hash:
+        audit.note(tx, actor, "password.set", user_id)
     return account
 
 
@@ -74,6 +80,7 @@ def change(
     if role is not None or status is not None:
         _lock_admins(tx)
     account = find(tx, user_id)
+    before = {field: getattr(account, field) for field in _CHANGED}
     if name is not None:
         account.name = _name(name)
     if email is not None:
@@ -89,9 +96,12 @@ def change(
     tx.flush()
     if was_acting_admin and (account.role, account.status) != ("admin", "active") and not acting_admins(tx):
         raise Conflict(N_("{user_id} is the only admin left. Make somebody else an admin first."), user_id=user_id)
+    changed = {field: [was, getattr(account, field)] for field, was in before.items() if was != getattr(account, field)}
+    if changed:
+        audit.note(tx, actor, "account.change", user_id, **changed)
     if was_admin and account.role != "admin":
-        keys = update(ApiKey).where(col(ApiKey.account_id) == account.id, col(ApiKey.can) == "admin")
-        tx.connection().execute(keys.where(col(ApiKey.revoked_at_ns).is_(None)).values(revoked_at_ns=tx.now_ns))
+        for key in tx.exec(select(ApiKey).where(ApiKey.account_id == account.id, ApiKey.can == "admin")):
+            revoke(tx, key, user_id, actor=actor)
     if status == "frozen":
         end_sessions(tx, account)
     return account
@@ -106,6 +116,14 @@ def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str
     account.language, account.timezone = language, timezone
     tx.add(account)
     return account
+
+
+def revoke(tx: Transaction, key: ApiKey, user_id: str, *, actor: Actor) -> None:
+    """End a key of the account `user_id`, where it hasn't been."""
+    if key.revoked_at_ns is None:
+        key.revoked_at_ns = tx.now_ns
+        tx.add(key)
+        audit.note(tx, actor, "key.revoke", user_id, key=key.hint, can=key.can, name=key.name)
 
 
 def end_sessions(tx: Transaction, account: Account) -> None:

@@ -6,6 +6,7 @@ decimals in 元 with the integer 毫 beside them; text that a spreadsheet would 
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import tzinfo
 from operator import attrgetter
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from .accounts import listed
 from .actors import Actor
+from .audit import Noted
 from .database import Transaction
 from .ledger import balance
 from .logs import Row
@@ -164,5 +166,20 @@ def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[b
         **_money("total_consumed", lambda row: row[0].total_consumed),
         **_money("spent_30_days", lambda row: row[2]),
         "created_at": lambda row: iso(row[0].created_at_ns, tz),
+    }
+    return _csv(columns, rows)
+
+
+def audit(rows: Iterable[Noted], tz: tzinfo) -> Iterator[bytes]:
+    """The audit log, as audit.every gives it; `detail` is JSON."""
+    columns: _Columns = {
+        "id": lambda row: row.id,
+        "at": lambda row: iso(row.at_ns, tz),
+        "user_id": lambda row: row.user_id or "",
+        "name": lambda row: row.name or "",
+        "origin": lambda row: row.origin,
+        "action": lambda row: row.action,
+        "subject": lambda row: row.subject,
+        "detail": lambda row: json.dumps(row.detail, ensure_ascii=False),
     }
     return _csv(columns, rows)

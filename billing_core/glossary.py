@@ -20,3 +20,14 @@ RIGHTS = {"": N_("reads its own account"), "charge": N_("charges calls"), "admin
 """Of keys."""
 SOURCES = {"database": N_("Set here"), "catalogue": N_("Built in"), "default": N_("Default")}
 """Of prices."""
+KINDS = {
+    "price": N_("Prices"),
+    "account": N_("Accounts"),
+    "password": N_("Passwords"),
+    "key": N_("Keys"),
+    "setting": N_("Settings"),
+    "session": N_("Signing in"),
+    "setup": N_("The first admin"),
+    "database": N_("The database"),
+}
+"""Of what the audit log holds: what stands before the point of an action."""

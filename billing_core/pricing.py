@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import func, text
 from sqlmodel import col, select
 
-from . import settings
+from . import audit, settings
 from .actors import Actor
 from .database import Transaction
 from .errors import Conflict, Invalid, NotFound
@@ -275,19 +275,28 @@ def set_price(
             N_("A price can't start in the past: what was charged stays as it is. Leave valid_from out for now."),
             field="valid_from",
         )
+    model = clean_model(model)
+    starts = max(valid_from_ns, now)
+    before = in_force(tx, model, starts)
     row = Price(
-        model_id=model_number(tx, clean_model(model)),
+        model_id=model_number(tx, model),
         source="database",
         input=input,
         output=output,
         cache_read=cache_read,
         cache_write=cache_write,
-        valid_from_ns=max(valid_from_ns, now),
+        valid_from_ns=starts,
         operator_id=actor.account_id,
         created_at_ns=now,
     )
     tx.add(row)
     tx.flush()
+    after = as_rates((input, output, cache_read, cache_write)) if input is not None and output is not None else None
+    both = zip(PARTS, before.parts, (after or builtin(tx, model)).parts, strict=True)
+    changed: dict[str, object] = {part: [old, new] for part, old, new in both}
+    if starts > now:
+        changed["valid_from_ns"] = starts
+    audit.note(tx, actor, "price.set" if after else "price.retire", model, **changed)
     return row
 
 

@@ -5,11 +5,12 @@ Secrets are random and kept as SHA-256, passwords as argon2. Wrong passwords are
 
 import hashlib
 import secrets
+from dataclasses import replace
 
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from . import accounts
+from . import accounts, audit
 from .actors import SHELL, Actor
 from .database import Database, Transaction, is_id
 from .errors import Forbidden, Invalid, NotFound, NotSignedIn, TooManyTries
@@ -119,6 +120,19 @@ def _count_wrong_try(tx: Transaction, user_id: str) -> None:
     wait = min(2 ** (tries.failures - FREE_TRIES), MAX_WAIT_SECONDS) if tries.failures >= FREE_TRIES else 0
     tries.retry_at_ns = tx.now_ns + wait * SECOND
     tx.add(tries)
+    if tries.failures in _TRIES_NOTED:
+        _note_locked(tx, user_id, tries.failures)
+
+
+_TRIES_NOTED = {FREE_TRIES * 2**times for times in range(40)}
+"""Wrong tries in a row that the audit log hears of: ever fewer, so that nobody can fill it."""
+
+
+def _note_locked(tx: Transaction, user_id: str, tries: int) -> None:
+    """An id that no account has isn't noted: it may be a password that was typed into the wrong field."""
+    account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
+    if account:
+        audit.note(tx, replace(SHELL, origin="page"), "session.locked", user_id, tries=tries)
 
 
 def _forget_wrong_tries(tx: Transaction, user_id: str) -> None:
@@ -134,6 +148,7 @@ def change_password(
     account = accounts.find(tx, user_id)
     account.password_hash = password_hash
     tx.add(account)
+    audit.note(tx, actor, "password.set" if password_hash else "password.remove", user_id)
     sessions = delete(Token).where(col(Token.account_id) == account.id)
     if keep_session:
         sessions = sessions.where(col(Token.hash) != _hash(keep_session))
@@ -172,7 +187,10 @@ def trade_ticket(tx: Transaction, ticket: str) -> str | None:
         return None
     gone = tx.connection().execute(delete(Token).where(col(Token.hash) == token.hash))
     tx.expunge(token)
-    return issue(tx, "session", account) if gone.rowcount else None
+    if not gone.rowcount:
+        return None
+    audit.note(tx, actor_of(account), "session.start", account.user_id)
+    return issue(tx, "session", account)
 
 
 def session_actor(tx: Transaction, session: str | None) -> Actor | None:
@@ -183,7 +201,10 @@ def session_actor(tx: Transaction, session: str | None) -> Actor | None:
 
 
 def sign_out(tx: Transaction, session: str | None) -> None:
-    tx.connection().execute(delete(Token).where(col(Token.hash) == _hash(session or "")))
+    actor = session_actor(tx, session)
+    gone = tx.connection().execute(delete(Token).where(col(Token.hash) == _hash(session or "")))
+    if actor and gone.rowcount:
+        audit.note(tx, actor, "session.end", actor.user_id)
 
 
 def setup_link(tx: Transaction) -> str | None:
@@ -191,6 +212,7 @@ def setup_link(tx: Transaction) -> str | None:
     if accounts.acting_admins(tx):
         return None
     tx.connection().execute(delete(Token).where(col(Token.purpose) == "setup"))
+    audit.note(tx, SHELL, "setup.link", "")
     return issue(tx, "setup")
 
 
@@ -207,7 +229,10 @@ def set_up(tx: Transaction, secret: str, user_id: str, name: str, password_hash:
     )
     if not gone.rowcount or accounts.acting_admins(tx):
         raise NotFound(N_("This link has been used or is too old. Restart the app to get a new one on its console."))
-    return accounts.add(tx, user_id, name, actor=SHELL, role="admin", password_hash=password_hash)
+    by_link = replace(SHELL, origin=audit.SETUP_LINK)
+    account = accounts.add(tx, user_id, name, actor=by_link, role="admin", password_hash=password_hash)
+    audit.note(tx, actor_of(account), "setup.use", account.user_id)
+    return account
 
 
 # Keys
@@ -233,6 +258,7 @@ def add_key(tx: Transaction, user_id: str, *, actor: Actor, name: str = "", can:
     )
     tx.add(key)
     tx.flush()
+    audit.note(tx, actor, "key.add", user_id, key=key.hint, can=can, name=key.name)
     return key, secret
 
 
@@ -250,9 +276,8 @@ def revoke_key(tx: Transaction, key_id: int, *, actor: Actor) -> ApiKey:
     key = tx.get(ApiKey, key_id) if is_id(key_id) else None
     if key is None or (key.account_id != actor.account_id and not actor.is_admin):
         raise NotFound(N_("There is no key {key_id}."), key_id=key_id)
-    if key.revoked_at_ns is None:
-        key.revoked_at_ns = tx.now_ns
-        tx.add(key)
+    account = tx.get(Account, key.account_id)
+    accounts.revoke(tx, key, account.user_id if account else "", actor=actor)
     return key
 
 

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
-from . import exports, people, prices, reading, spending, undoing, upkeep
+from . import audits, exports, people, prices, reading, spending, undoing, upkeep
 from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
@@ -117,6 +117,7 @@ app.add_typer(exports.export, rich_help_panel=MONEY)
 app.add_typer(prices.price, rich_help_panel=PRICES)
 app.add_typer(prices.setting, rich_help_panel=PRICES)
 app.command("demo", rich_help_panel=CARE)(upkeep.demo)
+app.command("audit", rich_help_panel=CARE)(audits.audit)
 app.command("check", rich_help_panel=CARE)(upkeep.check)
 app.command("seal", rich_help_panel=CARE)(upkeep.seal)
 app.command("backup", rich_help_panel=CARE)(upkeep.backup)

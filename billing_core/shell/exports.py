@@ -10,7 +10,7 @@ import typer
 
 from ..errors import Invalid
 from ..i18n import N_
-from . import reading
+from . import audits, reading
 from .help import Shell
 from .output import SinceOption, UntilOption, ZoneOption, db, hint, zone
 from .reading import By, ByOption, DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
@@ -104,3 +104,18 @@ def accounts(
 
     tz = zone(timezone)
     _write(export.accounts(db().read(export.accounts_and_spending, actor=SHELL, tz=tz, search=search), tz), output)  # type: ignore[arg-type]
+
+
+@export.command("audit")
+def audit(
+    kind: audits.KindOption = "",
+    search: audits.SearchOption = "",
+    timezone: ZoneOption = None,
+    output: FileOption = "-",
+) -> None:
+    """Who changed what that is no entry, newest first."""
+    from .. import audit, export
+    from ..actors import SHELL
+
+    tz = zone(timezone)
+    _write(export.audit(audit.every(db(), actor=SHELL, kind=kind, search=search), tz), output)

@@ -115,6 +115,7 @@ _SENTENCES = {
     "session.start": N_("{who} signed in"),
     "session.end": N_("{who} signed out"),
     "session.locked": N_("{tries} wrong passwords in a row for {subject}: the id has to wait"),
+    "reversals.start": N_("{who} began to reverse {entries} entries ({subject}): {reason}"),
     "setup.link": N_("A link was made for the first admin"),
     "setup.use": N_("{who} became the first admin by the link"),
 }

@@ -27,6 +27,7 @@ KINDS = {
     "key": N_("Keys"),
     "setting": N_("Settings"),
     "session": N_("Signing in"),
+    "reversals": N_("Reversals of many entries"),
     "setup": N_("The first admin"),
     "database": N_("The database"),
 }

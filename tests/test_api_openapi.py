@@ -18,6 +18,7 @@ ROUTES = {
     "/logs/{user_id}": ["get"], "/stats/{user_id}": ["get"], "/accounts": ["get", "post"],
     "/accounts/{user_id}": ["patch"], "/export/logs.csv": ["get"], "/export/recharges.csv": ["get"],
     "/export/stats.csv": ["get"], "/export/prices.csv": ["get"], "/export/accounts.csv": ["get"],
+    "/audit": ["get"], "/export/audit.csv": ["get"],
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.stats import Period, from_ns
 
-from .parts import address, entries, people, ranges, told
+from .parts import address, entries, people, ranges, told, undoing
 from .parts.tables import csv_link
 from .parts.viewer import Viewer
 from .parts.words import TYPES, _, ngettext, yuan, zone_name
@@ -19,6 +19,9 @@ KINDS = {"": None, "calls": ("deduct", "settle"), **{type: (type,) for type in T
 
 def page(viewer: Viewer) -> None:
     st.title(_("Logs"), anchor=False)
+    if viewer.is_admin:
+        undoing.jobs(viewer)
+        undoing.opened(viewer)
     try:
         periods, filters = _filters(viewer)
     except BillingError as error:
@@ -37,6 +40,8 @@ def page(viewer: Viewer) -> None:
         st.info(_("Nothing here yet that passes these filters. Choose a longer range, or take a filter away."))
         return
     _sum(viewer, periods, filters, total)
+    if viewer.is_admin:
+        undoing.button(filters, total.entries)
     entries.table(viewer, rows, key="entries", balance=filters.user_id is not None, account=filters.user_id is None)
     address.pages(rows[0].id, rows[-1].id, more=more)
     st.caption(_("Click a row to see tokens × price = cost. Times are in {zone}.", zone=zone_name(viewer.tz)))

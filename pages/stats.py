@@ -4,7 +4,7 @@ from collections import Counter
 
 import streamlit as st
 
-from billing_core import accounts, pricing, stats
+from billing_core import accounts, pricing, settings, stats
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.stats import Period, Used
@@ -14,6 +14,11 @@ from .parts.tables import Column, csv_link, table
 from .parts.viewer import Viewer
 from .parts.words import N_, _, count, percent, yuan, zone_name
 
+COUNTED = {
+    "call": N_("A reversed call is taken off the period in which it was made."),
+    "reversal": N_("A reversed call stays in the period in which it was made, and is taken off that of its reversal."),
+}
+"""Where reversals count: what the setting `reversals_count_in` means."""
 BY = {"model": N_("By model"), "account": N_("By account")}
 
 
@@ -44,6 +49,7 @@ def page(viewer: Viewer) -> None:
     used, numbers, names, now_ns = viewer.db.read(read)
     if not used:
         st.info(_("Nothing was used in this range. Choose a longer one, or connect a program that charges its calls."))
+        _reversals(viewer)
         return
     totals = stats.totals(used)
     _figures(totals, names, by)
@@ -54,6 +60,28 @@ def page(viewer: Viewer) -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
         _csv(viewer, periods, granularity, user_id, by)
+    _reversals(viewer)
+
+
+def _reversals(viewer: Viewer) -> None:
+    """Which period reversals count in; admins change it, for everybody."""
+    now = viewer.db.read(settings.read)["reversals_count_in"]
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption(_(COUNTED[now]))
+        if viewer.is_admin:
+            other = "reversal" if now == "call" else "call"
+            label = (
+                _("Take them off their reversals' periods") if now == "call" else _("Take them off their own periods")
+            )
+            st.button(
+                label, type="tertiary", icon=":material/swap_horiz:", key="reversals count in",
+                help=_("Counts for everybody, for the past as well."), on_click=_count_in, args=(viewer, other),
+            )  # fmt: skip
+
+
+def _count_in(viewer: Viewer, period: str) -> None:
+    viewer.db.write(settings.change, "reversals_count_in", period, actor=viewer.actor)
+    told.later(_(COUNTED[period]))
 
 
 def _whose(viewer: Viewer) -> tuple[str | None, str]:

@@ -46,9 +46,10 @@ _EXACT: dict[str, Callable[[int], Decimal]] = {"money": to_yuan, "signed": to_yu
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[Any], *, alt: str, key: str | None = None, select: bool = False
-) -> int | None:
-    """Draw the rows; with `select` (and a `key`), the place of the one that was just clicked."""
+    columns: Sequence[Column], rows: Sequence[Any], *, alt: str, key: str | None = None, select: bool = False,
+    at_once: int = ROWS_AT_ONCE,
+) -> int | None:  # fmt: skip
+    """Draw the rows, `at_once` of them; with `select` (and a `key`), the place of the one that was just clicked."""
     red = f"color: {'#ff8a80' if st.context.theme.type == 'dark' else '#b3261e'}"
     data: dict[str, list[Any]] = {}
     config: dict[str, Any] = {}
@@ -79,7 +80,7 @@ def table(
         selecting = {"on_select": partial(_note_click, key), "selection_mode": "single-cell"}
     st.dataframe(
         style, hide_index=True, column_config=config, alt=alt, key=key, placeholder="",
-        height="content" if len(rows) <= ROWS_AT_ONCE else "auto",
+        height="content" if len(rows) <= at_once else "auto",
         **selecting,
     )  # fmt: skip
     clicked = st.session_state.pop(f"{key}-clicked", None) if select else None

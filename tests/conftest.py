@@ -26,6 +26,15 @@ NOON = 1_750_000_000 * SECOND
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail where a test is skipped that could have run")
+    parser.addoption("--rounds", type=int, default=0, help="how often each fault of tests/faults happens")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What the faults did: rounds, writes acknowledged, lost, doubled."""
+    for report in terminalreporter.stats.get("", []):  # where a test's teardown is
+        for name, said in getattr(report, "user_properties", []):
+            if name == "fault":
+                terminalreporter.write_line(said)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -1,0 +1,136 @@
+"""kill -9 at any moment: what was acknowledged is there once, and the next one goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from test_api_server import CALL, filled
+
+from billing_core import accounts, ledger, pricing
+from billing_core.actors import SHELL
+from billing_core.database import Database
+
+from .acknowledged import Told, compare, read
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+PATHS = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
+
+
+def books(url: str) -> Database:
+    db = Database(url)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    db.write(ledger.recharge, "ann", 10**10, actor=SHELL)
+    for model in ("m", "n"):
+        db.write(pricing.set_price, model, 18_000_000, 72_000_000, actor=SHELL)
+    return db
+
+
+@contextmanager
+def writers(url: str, file: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "faults.writer", url, str(file)]
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": PATHS}, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_killed_worker_loses_nothing(db_url: str, tmp_path: Path, rounds: int) -> None:
+    rounds = rounds or (100 if "sqlite" in db_url else 40)
+    db, dice, file = books(db_url), random.Random(5), tmp_path / "told"
+    with writers(db_url, file) as process:
+        assert process.stdin
+        assert process.stdout
+        for _ in range(rounds):
+            # The last one may have been written and not told: it is asked again, under its key.
+            process.stdin.write(f"{len({one.key for one in read(file)})}\n")
+            process.stdin.flush()
+            writer = int(process.stdout.readline())
+            size = file.stat().st_size if file.exists() else 0
+            while not file.exists() or file.stat().st_size == size:
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0, 0.05))
+            os.kill(writer, signal.SIGKILL)
+            process.stdout.readline()
+            with file.open("ab+") as told:  # a line that was cut off was never said
+                told.seek(0)
+                whole = told.read()
+                told.truncate(whole.rfind(b"\n") + 1)
+    told = read(file)
+    assert len(told) >= rounds
+    compare(db, told, f"kill -9 of a worker, {db.engine.dialect.name}", rounds)
+    db.close()
+
+
+def test_a_killed_server_loses_nothing(sqlite_url: str, rounds: int) -> None:
+    rounds = rounds or 4
+    db, dice = Database(sqlite_url), random.Random(6)
+    key = filled(db, 10**10)
+    told: list[Told] = []
+    numbers = iter(range(10**9))
+    unsure: list[int] = []
+
+    def client(address: str) -> None:
+        with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=20) as http:
+            while True:
+                number = unsure.pop() if unsure else next(numbers)
+                try:
+                    answer = http.post("/charge", json=CALL, headers={"Idempotency-Key": f"k-{number}"})
+                except httpx.HTTPError:
+                    unsure.append(number)
+                    return
+                assert answer.status_code == 200, answer.text
+                told.append(Told(f"k-{number}", int(answer.json()["id"]), answer.json()["cost"]))
+
+    for _ in range(rounds):
+        command = [sys.executable, "-m", "uvicorn", "api:app", "--port", "0", "--no-access-log"]
+        env = os.environ | {"BILLING_DATABASE_URL": sqlite_url}
+        with subprocess.Popen(command, cwd=PROJECT, env=env, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            address = next(line.split()[-5] for line in process.stderr if "running on" in line)
+            clients = [threading.Thread(target=client, args=(f"{address}/api/v1/billing",)) for _ in range(8)]
+            for one in clients:
+                one.start()
+            time.sleep(dice.uniform(0.3, 1.0))
+            process.kill()
+            for one in clients:
+                one.join()
+    assert told
+    compare(db, told, "kill -9 of a server, 8 connections", rounds)
+    db.close()
+
+
+@pytest.mark.parametrize("kept", ["with its WAL", "without its WAL"])
+def test_what_a_killed_writer_left_is_opened(sqlite_url: str, tmp_path: Path, kept: str) -> None:
+    """A copy of the files after a kill: the WAL is read; without it, the ledger is an earlier one and still adds up."""
+    db, file = books(sqlite_url), tmp_path / "told"
+    with writers(sqlite_url, file) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("0\n")
+        process.stdin.flush()
+        writer = int(process.stdout.readline())
+        while len(read(file)) < 20:
+            time.sleep(0.01)
+        os.kill(writer, signal.SIGKILL)
+        process.stdout.readline()
+    source = Path(str(db.file))
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(source.read_bytes())
+    if kept == "with its WAL":
+        Path(f"{copy}-wal").write_bytes(Path(f"{source}-wal").read_bytes())
+    left = Database(f"sqlite:///{copy}")
+    compare(left, read(file) if kept == "with its WAL" else [])
+    left.close()
+    db.close()

@@ -181,4 +181,5 @@ def _changes(row: Noted, language: str, plain: Callable[[str], str]) -> Iterator
         if prices and name.startswith("cache") and (pair[0] == pair[1] or pair == pairs.get("input")):
             continue
         before, after = (format_price(each) if prices else plain(_word(name, each, language)) for each in pair)
-        yield f"{translate(_FIELDS.get(name, name), language)} {before or '–'} → {after or '–'}".strip()
+        told = after if before == after else f"{before or '–'} → {after or '–'}"
+        yield f"{translate(_FIELDS.get(name, name), language)} {told}".strip()

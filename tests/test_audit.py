@@ -42,9 +42,8 @@ def test_a_price_is_noted_with_what_it_was_before(db: Database, boss: Actor) -> 
     db.write(pricing.set_price, "m", 20 * MILLION, 80 * MILLION, actor=boss, cache_read=MILLION)
     db.write(pricing.retire, "m", actor=boss)
     assert said(db, kind="price") == [
-        "Boss changed the price of m: input 18.00 → 20.00, output 72.00 → 72.00 元 per million tokens",
-        "Boss changed the price of m: input 20.00 → 20.00, output 72.00 → 80.00, cache read 20.00 → 1.00 元 per million "
-        "tokens",
+        "Boss changed the price of m: input 18.00 → 20.00, output 72.00 元 per million tokens",
+        "Boss changed the price of m: input 20.00, output 72.00 → 80.00, cache read 20.00 → 1.00 元 per million tokens",
         "Boss retired the price of m, the built-in one counts: input 20.00 → 18.00, output 80.00 → 72.00, "
         "cache read 1.00 → 18.00 元 per million tokens",
     ]

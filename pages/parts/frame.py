@@ -11,7 +11,7 @@ from billing_core import ledger, signin
 from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
-from .. import account, accounts, balance, logs, my_account, prices, recharge, sign_in, stats
+from .. import account, accounts, audit, balance, integrity, logs, my_account, prices, recharge, sign_in, stats
 from . import address, dialog, told
 from . import viewer as viewers
 from .viewer import Viewer
@@ -30,6 +30,8 @@ ROOMS = {
         ("accounts", N_("Accounts"), ":material/group:", accounts.page),
         ("account", N_("Account"), ":material/person_search:", account.page),
         ("recharge", N_("Recharge"), ":material/add_card:", recharge.page),
+        ("integrity", N_("Integrity"), ":material/verified_user:", integrity.page),
+        ("audit", N_("Audit log"), ":material/history:", audit.page),
     ],
 }
 """The navigation's sections, each page with its address, title, icon and function. The second is for admins."""

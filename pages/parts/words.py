@@ -1,12 +1,12 @@
 """Words and figures as the viewer reads them: translated, in the viewer's zone, money in 元."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_datetime, format_skeleton, get_timezone_name
+from babel.dates import format_datetime, format_skeleton, format_timedelta, get_timezone_name
 from babel.numbers import format_decimal, format_percent
 
 from billing_core.errors import BillingError
@@ -22,6 +22,7 @@ __all__ = [
     "STATUSES",
     "TYPES",
     "_",
+    "ago",
     "count",
     "language",
     "locale",
@@ -86,6 +87,11 @@ def moment(ns: int, tz: ZoneInfo, *, full: bool = False, this_year: int | None =
     if full:
         return str(format_datetime(at, "long", locale=locale()))
     return _day_and_time(at, "MMMd" if at.year == this_year else "yMMMd")
+
+
+def ago(ns: int, now_ns: int) -> str:
+    """How long ago a moment was: “3 hours ago”."""
+    return str(format_timedelta(timedelta(seconds=(ns - now_ns) // 10**9), add_direction=True, locale=locale()))
 
 
 def _day_and_time(at: datetime, day: str) -> str:

@@ -268,7 +268,8 @@ def start(
 
 
 def run(db: Database, job_id: int, *, actor: Actor, progress: Callable[[int, int], None] | None = None) -> Job:
-    """Reverse what a job has left, account by account, as `actor`; `progress` is told how many of how many are done.
+    """Reverse what a job has left, account by account, as `actor`; `progress` is told how many are done of
+    all that it reverses.
 
     Several may run one job at once, and it may be run again after a crash: an item is done once. What the ledger refuses
     is noted with the item, and the job goes on. Raises NotFound, Forbidden, and DatabaseUnavailable, after which it can
@@ -276,7 +277,7 @@ def run(db: Database, job_id: int, *, actor: Actor, progress: Callable[[int, int
     """
     actor.must_be_admin()
     job = db.read(status, job_id, actor=actor)
-    done, left = job.entries - job.left, db.read(_left, job_id)
+    done, left = job.reversed, db.read(_left, job_id)
     for _account, items in groupby(left, key=lambda pair: pair[0]):
         numbers = [entry_id for _, entry_id in items]
         for place in range(0, len(numbers), AT_ONCE):
@@ -284,7 +285,7 @@ def run(db: Database, job_id: int, *, actor: Actor, progress: Callable[[int, int
             db.write(_reverse, job_id, batch, job.reason, actor)
             done += len(batch)
             if progress:
-                progress(done, job.entries)
+                progress(done, job.reversed + job.left)
     db.write(_finish, job_id)
     return db.read(status, job_id, actor=actor)
 

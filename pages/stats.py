@@ -71,7 +71,9 @@ def _reversals(viewer: Viewer) -> None:
         if viewer.is_admin:
             other = "reversal" if now == "call" else "call"
             label = (
-                _("Take them off their reversals' periods") if now == "call" else _("Take them off their own periods")
+                _("Take reversed calls off the period of the reversal")
+                if now == "call"
+                else _("Take reversed calls off the period of the call")
             )
             st.button(
                 label, type="tertiary", icon=":material/swap_horiz:", key="reversals count in",

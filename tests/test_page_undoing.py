@@ -142,13 +142,13 @@ def test_what_was_left_alone_is_told(visit: Visit, db: Database) -> None:
 def test_an_admin_says_in_which_period_reversals_count_and_everybody_reads_it(visit: Visit, db: Database) -> None:
     assert "is taken off the period in which it was made" in shown(visit("stats", "ann"))
     app = visit("stats", "boss")
-    click(app, "Take them off their reversals' periods")
+    click(app, "Take reversed calls off the period of the reversal")
     assert db.read(settings.read)["reversals_count_in"] == "reversal"
     assert "taken off that of its reversal" in shown(app)
     member = visit("stats", "ann")
     assert "taken off that of its reversal" in shown(member)
-    assert "Take them off their own periods" not in labels(member)
-    click(visit("stats", "boss"), "Take them off their own periods")
+    assert "Take reversed calls off the period of the call" not in labels(member)
+    click(visit("stats", "boss"), "Take reversed calls off the period of the call")
     assert db.read(settings.read)["reversals_count_in"] == "call"
 
 

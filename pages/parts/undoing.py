@@ -110,12 +110,12 @@ def _balance(hao: int) -> str:
 
 def _accounts(accounts: Sequence[OnAccount]) -> None:
     columns = [
-        Column(_("Account"), lambda one: one.name, width=120),
+        Column(_("Account"), lambda one: one.name, width=100),
         Column(_("Entries"), lambda one: one.entries, "count", width=70),
         Column(_("Now, 元"), lambda one: one.before, "money"),
         Column(_("Then, 元"), lambda one: one.after, "money"),
     ]
-    table(columns, accounts, alt=_("Balances before and after, by account"), at_once=6)
+    table(columns, accounts, alt=_("Balances before and after, by account"), at_once=10)
 
 
 def _start(viewer: Viewer, seen: Preview, reason: str, key: str, field: st.delta_generator.DeltaGenerator) -> None:
@@ -178,9 +178,9 @@ def jobs(viewer: Viewer) -> None:
 
 
 def _bar(job: Job) -> None:
-    done = job.entries - job.left
-    text = _("Reversing: {done} of {all}", done=count(done), all=count(job.entries))
-    st.progress(done / job.entries, text=f"{text} · {told.plain(job.reason)}")
+    whole = job.reversed + job.left
+    text = _("Reversing: {done} of {all}", done=count(job.reversed), all=count(whole))
+    st.progress(job.reversed / whole if whole else 1.0, text=f"{text} · {told.plain(job.reason)}")
 
 
 def _running(viewer: Viewer, job_id: int) -> None:

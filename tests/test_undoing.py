@@ -273,7 +273,9 @@ def test_a_job_stands_in_the_audit_log(db: Database, bob: str) -> None:
     charge(db, "ann")
     job = start(db, Filters("ann", types=("deduct",)))
     with db.engine.connect() as connection:
-        row = connection.execute(sa.text("SELECT action, subject, origin, detail FROM audit")).one()
+        row = connection.execute(
+            sa.text("SELECT action, subject, origin, detail FROM audit ORDER BY id DESC LIMIT 1")
+        ).one()
     assert (row.action, row.subject, row.origin) == ("reversals.start", f"job {job}", "shell")
     assert '"amount_hao": 180' in row.detail
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing_core.database import Database, open_database
 
-from . import errors, exports, openapi, routes
+from . import errors, exports, health, openapi, routes
 
 PREFIX = "/api/v1/billing"
 
@@ -33,21 +33,29 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
     api.state.open_db = open_db
     api.include_router(routes.router)
     api.include_router(exports.router)
+    api.include_router(health.router)
     openapi.complete(api)
     return api
 
 
-app = Starlette(routes=[Mount(PREFIX, create_api())], exception_handlers=errors.HANDLERS)
+SUPERVISION = ("/health", "/ready")
+"""Answered at the root of the port as well, where supervisors look."""
+
+_api = create_api()
+app = Starlette(
+    routes=[Mount(PREFIX, _api), *(Route(path, _api) for path in SUPERVISION)], exception_handlers=errors.HANDLERS
+)
 app.router.redirect_slashes = False
 
 
 class Door:
-    """ASGI middleware: what is under PREFIX goes to the API, all else to the app behind. Streamlit's own middleware would
+    """ASGI middleware: what is under PREFIX or for supervisors goes to the API, all else to the app behind. Streamlit's own middleware would
     refuse model ids such as a/../b, in words of its own."""
 
     def __init__(self, behind: ASGIApp):
         self.behind = behind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and (scope["path"] + "/").startswith(PREFIX + "/")
+        path = scope.get("path", "")
+        ours = scope["type"] == "http" and (path in SUPERVISION or f"{path}/".startswith(f"{PREFIX}/"))
         await (app if ours else self.behind)(scope, receive, send)

@@ -9,10 +9,13 @@ at its start; on Postgres a deadlock or a serialization failure runs it again.
 """
 
 import os
+import random
 import sqlite3
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -78,6 +81,9 @@ class Database:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         self.writer = self.engine.execution_options(billing_write=True)
+        self._turns = _Turns()
+        self._seen: tuple[int, int] | None = None
+        """SQLite's file as it was found last: its device and inode."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -98,12 +104,17 @@ class Database:
         return self._run(self.writer, function, args, kwargs)
 
     def _run(self, engine: sa.Engine, function: Callable[..., T], args: Any, kwargs: Any) -> T:
+        one_at_a_time = self.is_sqlite and engine is self.writer
         for attempt in range(RETRIES):
             try:
-                with Transaction(engine, expire_on_commit=False) as tx:
-                    tx.now_ns = self.clock()
-                    result = function(tx, *args, **kwargs)
-                    tx.commit()
+                with self._turns if one_at_a_time else nullcontext():
+                    self._find_file()
+                    with Transaction(engine, expire_on_commit=False) as tx:
+                        tx.now_ns = self.clock()
+                        result = function(tx, *args, **kwargs)
+                        tx.commit()
+                    if one_at_a_time:
+                        self._find_file(committed=True)
                     return result
             except Retry:
                 pass
@@ -115,8 +126,67 @@ class Database:
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(_BUSY)
 
+    def _find_file(self, *, committed: bool = False) -> None:
+        """Notice that SQLite's file was deleted or replaced: connections that are open would go on writing into the old
+        one, which nobody can see any more. Raises DatabaseUnavailable."""
+        file = self.file
+        if file is None:
+            return
+        try:
+            found = os.stat(file)
+        except OSError:
+            if self._seen is None:  # it isn't made yet, or can't be: opening it says why
+                return
+            self.engine.dispose()
+            raise DatabaseUnavailable(
+                N_("The database file is gone. Put it back or restore a backup; until then nothing can be charged.")
+            ) from None
+        now = found.st_dev, found.st_ino
+        if self._seen not in (None, now):
+            self._seen = now
+            self.engine.dispose()
+            if committed:
+                raise DatabaseUnavailable(
+                    N_(
+                        "The database file was replaced in this moment. Look whether your change is there, then try again."
+                    )
+                )
+        self._seen = now
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Turns:
+    """Who came first writes first: SQLite lets one write at a time, and a lock of the system keeps no order.
+
+    Waiting is bounded: who has not had a turn in BUSY_SECONDS is told that the database is busy.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken = False
+        self._waiting: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._taken:
+                self._taken = True
+                return
+            mine = threading.Event()
+            self._waiting.append(mine)
+        if not mine.wait(BUSY_SECONDS):
+            with self._lock:
+                if not mine.is_set():
+                    self._waiting.remove(mine)
+                    raise DatabaseUnavailable(_BUSY)
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._taken = False
 
 
 def _options(url: sa.URL) -> dict[str, Any]:
@@ -137,8 +207,27 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("billing_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    if not connection.get_execution_options().get("billing_write"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
+    # asks as often as the others.
+    driver: Any = connection.connection.driver_connection
+    deadline = time.monotonic() + BUSY_SECONDS
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                if time.monotonic() > deadline:
+                    raise DatabaseUnavailable(_BUSY) from error
+            time.sleep(random.uniform(0.0005, 0.004))
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def unavailable(error: SQLAlchemyError) -> BillingError:

@@ -138,9 +138,9 @@ def charge(
     """
     actor.must_charge()
     used = [(pricing.clean_model(name), counts) for name, counts in ((model, tokens), *others)]
-    at = _call_time(tx, created_at_ns)
     if (known := _replayed(tx, once)) is not None:
         return known
+    at = _call_time(tx, created_at_ns)  # after that: the clock may have been set back since the first time
     calls = _priced(tx, used, at)
     cost = _bounded(sum(call.cost for call in calls))
     account = _take(tx, user_id, cost, once, consumed=cost, allow_debt=allow_debt)

@@ -624,3 +624,15 @@ def test_a_batch_sent_again_happens_once(db: Database, ann: str) -> None:
 def test_what_cannot_be_a_key_is_refused(key: Any) -> None:
     with pytest.raises(Invalid, match="1 to 255 printable characters"):
         once(key)
+
+
+def test_a_repeated_call_that_names_its_time_is_known_though_the_clock_was_set_back(
+    db: Database, ann: str, clock: Clock
+) -> None:
+    recharge(db, 1_000_000)
+    once = Once.of(SHELL, "late", 1)
+    call = (ann, "m", Tokens(1000, 0))
+    first = db.write(ledger.charge, *call, actor=SHELL, created_at_ns=clock.now_ns, once=once)
+    clock.forward(seconds=-3600)
+    again = db.write(ledger.charge, *call, actor=SHELL, created_at_ns=clock.now_ns + 3600 * 10**9, once=once)
+    assert (again.entry_id, again.replayed) == (first.entry_id, True)

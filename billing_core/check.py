@@ -83,16 +83,26 @@ def check(db: Database, progress: Progress | None = None) -> Findings:
 
     Raises DatabaseUnavailable.
     """
-    return db.read(_check, db.url, progress or (lambda _done, _all: None))
+    return db.read(_snapshot, db.url, progress or (lambda _done, _all: None))
 
 
-def _check(tx: Transaction, url: str, progress: Progress) -> Findings:
+def check_within(tx: Transaction) -> Findings:
+    """The same inside of a transaction that nobody writes beside: what it has written itself is looked at as well."""
+    return _check(tx, None, lambda _done, _all: None)
+
+
+def _snapshot(tx: Transaction, url: str, progress: Progress) -> Findings:
     if not tx.is_sqlite:
         # Each statement of an ordinary transaction would see what was committed up to it.
         tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    return _check(tx, url, progress)
+
+
+def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
+    """With a `url`, in parts where that helps: other processes see only what is committed."""
     total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     found = Findings()
-    walked = _walk_in_parts(tx, found, url, total, progress) if total >= IN_PARTS_FROM else None
+    walked = _walk_in_parts(tx, found, url, total, progress) if url and total >= IN_PARTS_FROM else None
     if walked is None:
         known = _seals(tx)
         walked = _walk(tx, Part(0, None, known), lambda done: progress(done, total))

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
-from . import audits, exports, people, prices, reading, spending, undoing, upkeep
+from . import archives, audits, exports, people, prices, reading, spending, undoing, upkeep
 from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
@@ -113,6 +113,7 @@ app.command("reverse-many", rich_help_panel=MONEY)(undoing.reverse_many)
 app.command("reversals", rich_help_panel=MONEY)(undoing.reversals)
 app.command("logs", rich_help_panel=MONEY)(reading.logs)
 app.command("stats", rich_help_panel=MONEY)(reading.stats)
+exports.export.command("all")(archives.export_all)
 app.add_typer(exports.export, rich_help_panel=MONEY)
 app.add_typer(prices.price, rich_help_panel=PRICES)
 app.add_typer(prices.setting, rich_help_panel=PRICES)
@@ -122,6 +123,7 @@ app.command("check", rich_help_panel=CARE)(upkeep.check)
 app.command("seal", rich_help_panel=CARE)(upkeep.seal)
 app.command("backup", rich_help_panel=CARE)(upkeep.backup)
 app.command("restore", rich_help_panel=CARE)(upkeep.restore)
+app.command("import", rich_help_panel=CARE)(archives.import_all)
 app.command("migrate", rich_help_panel=CARE)(upkeep.migrate)
 
 

@@ -1,4 +1,4 @@
-"""export …: CSV of everything that the filters show."""
+"""export …: CSV of everything that the filters show. `export all` is in archives.py."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from .help import Shell
 from .output import SinceOption, UntilOption, ZoneOption, db, hint, zone
 from .reading import By, ByOption, DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
 
-export = Shell(name="export", help="CSV for spreadsheets: all that the filters show.")
+export = Shell(name="export", help="CSV for spreadsheets, of all that the filters show; or everything as one archive.")
 
 AccountOption = Annotated[
     str | None, typer.Option("--account", metavar="USER_ID", help="Only this account.", show_default=False)

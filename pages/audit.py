@@ -47,8 +47,8 @@ def _table(viewer: Viewer, rows: list[Noted]) -> None:
     year = stats.from_ns(viewer.db.clock(), viewer.tz).year
     columns = [
         Column(_("Time"), lambda row: moment(row.at_ns, viewer.tz, this_year=year), width=130),
-        Column(_("What"), lambda row: _said(viewer, row), width="large"),
-        Column(_("From"), lambda row: audit.origin(row, language()), width="small"),
+        Column(_("What"), lambda row: _said(viewer, row), width=580),
+        Column(_("Where from"), lambda row: audit.origin(row, language()), width=110),
     ]
     clicked = table(columns, rows, alt=_("What was done, newest first"), key="audit", select=True)
     if clicked is not None:
@@ -69,7 +69,7 @@ def _opened(viewer: Viewer, row: Noted) -> None:
     facts = [
         (_("By"), told.plain(f"{who} ({row.user_id})" if row.user_id else who)),
         (_("Time"), told.plain(moment(row.at_ns, viewer.tz, full=True))),
-        (_("From"), told.plain(audit.origin(row, language()))),
+        (_("Where from"), told.plain(audit.origin(row, language()))),
         (_("Action"), f"`{row.action}`"),
     ]
     st.markdown("  \n".join(f"**{name}** {value}" for name, value in facts))

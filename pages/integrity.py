@@ -1,5 +1,6 @@
 """Integrity: is the ledger right, and would we notice if it were not?"""
 
+from pathlib import PurePath
 from urllib.parse import quote
 
 import streamlit as st
@@ -68,13 +69,13 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
         st.metric(_("Last backup"), ago(backup.at_ns, at) if backup else _("Never"))
         every_ns = int(known["backup_every_hours"]) * HOUR_NS
         if backup is None:
-            st.caption(_("Nothing is backed up yet: set below how often, or run the command `backup`."))
+            st.caption(_("Nothing is backed up yet: set below how often it should be."))
         elif backup.error:
             st.markdown(f":red[:material/error: {told.plain(_('It failed: {reason}', reason=backup.error))}]")
         elif every_ns and at - backup.at_ns > 2 * every_ns:
             st.markdown(f":red[:material/error: {_('It is overdue: look at the log of the app.')}]")
         else:
-            st.caption(told.plain(backup.file))
+            st.caption(told.plain(PurePath(backup.file).name))
 
 
 def _check(viewer: Viewer) -> None:

@@ -54,7 +54,7 @@ def audit(
     if not rows:
         return hint(N_("Nothing like that has been done."))
     table(
-        [Column(N_("No."), right=True), Column(N_("Time")), Column(N_("From"), wide=True), Column(N_("What"), long=True)],
+        [Column(N_("No."), right=True), Column(N_("Time")), Column(N_("Where from"), wide=True), Column(N_("What"), long=True)],
         (
             [
                 row.id, shown(row.at_ns, tz), audit.origin(row, language()),

@@ -60,6 +60,7 @@ SENTENCES = {
     "literal": N_("{name} must be one of: {expected}."),
     "greater": N_("{name} must be at least {ge}."),
     "less": N_("{name} must be at most {le}."),
+    "extra": N_("{name} is no field of this request: openapi.json names them."),
     "model": N_("The body must be a JSON object with the fields that openapi.json names."),
 }
 OTHERWISE = N_("{name} is not what this field takes: openapi.json says what it is.")

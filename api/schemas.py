@@ -204,6 +204,49 @@ class AccountChangeRequest(Request):
     status: Status | None = Field(None, description="active, or frozen: nothing new can be charged to it.")
 
 
+class SelectionRequest(Request):
+    """Entries: by filters, all of which have to let them through, or by `ids`, or what a job has reversed."""
+
+    model_config = ConfigDict(
+        extra="forbid",  # a filter that is misspelt would let everything through
+        json_schema_extra={"example": {"user_id": "ann", "types": ["deduct"], "start": "2026-11-24T00:00:00+08:00"}},
+    )
+
+    user_id: StrictStr | None = Field(None, description="Only this account's.")
+    start: StrictStr | None = Field(
+        None, description="From when on: ISO 8601 with its offset.", json_schema_extra={"format": "date-time"}
+    )
+    end: StrictStr | None = Field(
+        None, description="Up to, not including: ISO 8601 with its offset.", json_schema_extra={"format": "date-time"}
+    )
+    model: StrictStr = Field("", description="Only of this model.")
+    types: list[EntryType] = Field([], description="Only of these types.")
+    search: StrictStr = Field("", description="Text in the remark.")
+    ids: list[StrictStr | StrictInt] | None = Field(None, description="The entries' ids, instead of filters.")
+    job_id: StrictStr | StrictInt | None = Field(
+        None, description="What this job has reversed, instead of filters: that undoes the job."
+    )
+
+
+class ReversalsRequest(SelectionRequest):
+    """A selection as it was previewed: it is refused (409) where it is another one by now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "user_id": "ann", "types": ["deduct"], "reason": "a wrong price",
+                "last_id": "831", "entries": 22, "to_reverse": 22, "amount": 215712,
+            }
+        }
+    )  # fmt: skip
+
+    reason: StrictStr = Field(description="Why: it stands beside each reversal. 1 to 500 characters.")
+    last_id: StrictStr | StrictInt = Field(description="As the preview says it: nothing later is reversed.")
+    entries: StrictInt = Field(description="As the preview says it.")
+    to_reverse: StrictInt = Field(description="As the preview says it.")
+    amount: StrictInt = Field(description="毫, as the preview says it.")
+
+
 REQUESTS: tuple[type[BaseModel], ...] = (
     RechargeRequest,
     PriceRequest,
@@ -214,6 +257,8 @@ REQUESTS: tuple[type[BaseModel], ...] = (
     RefundRequest,
     NewAccountRequest,
     AccountChangeRequest,
+    SelectionRequest,
+    ReversalsRequest,
 )
 
 
@@ -368,6 +413,45 @@ class AccountOut(BaseModel):
     balance: int = Field(description="毫 that may still be spent; below 0 is owed.")
     total_consumed: int = Field(description="毫 spent on calls in all, less what was reversed.")
     created_at: int = Field(description=f"Since when it exists, in {NS}.")
+
+
+class OnAccount(BaseModel):
+    user_id: str = Field(description="The account's id.")
+    name: str = Field(description="The name that is shown.")
+    entries: int = Field(description="How many of its entries are reversed.")
+    before: int = Field(description="毫 on the balance now.")
+    after: int = Field(description="毫 on the balance then; below 0 is owed.")
+
+
+class ReversalsPreview(BaseModel):
+    last_id: str = Field(description="The newest entry's id: nothing later is in the selection.")
+    entries: int = Field(description="How many entries are selected.")
+    to_reverse: int = Field(description="How many of them can be reversed.")
+    amount: int = Field(description="毫 that the reversals add to all balances.")
+    types: dict[str, int] = Field(description="How many of each type are reversed.")
+    left_alone: dict[str, int] = Field(
+        description="How many are not: reversed (already), paired (with another one of the selection, which they undo), or "
+        "a precharge that has ended by settle, refund or expire."
+    )
+    accounts: list[OnAccount] = Field(description="What it does to each account, by id.")
+
+
+class ReversalRefused(BaseModel):
+    id: str = Field(description="The entry's id.")
+    detail: str = Field(description="Why it was left as it is, in the language of Accept-Language.")
+
+
+class ReversalJob(BaseModel):
+    id: str = Field(description="The job's id.")
+    operator_id: str = Field(description="Who began it.")
+    reason: str = Field(description="Why.")
+    created_at: int = Field(description=f"When it was begun, in {NS}.")
+    finished_at: int | None = Field(description=f"When nothing was left to do, in {NS}; null before.")
+    entries: int = Field(description="How many entries were selected.")
+    reversed: int = Field(description="How many are reversed by now.")
+    refused: int = Field(description="How many were left as they are.")
+    left: int = Field(description="How many are still to be reversed.")
+    refusals: list[ReversalRefused] = Field(description="Of those left as they are the first 50, and why.")
 
 
 class Error(BaseModel):

@@ -1,6 +1,8 @@
 """A team moves from SQLite to Postgres and back in one file, and not a byte of its ledger differs."""
 
+import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,12 +202,21 @@ def test_nobody_else_may_read_an_archive(db: Database, tmp_path: Path) -> None:
 # Reading
 
 
+@pytest.fixture(scope="module")
+def packed_once(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    shutil.copy(sqlite_template, folder / "billing.db")
+    db = Database(f"sqlite:///{folder / 'billing.db'}", clock=Clock())
+    fill(db)
+    archive.export(db, folder / "all.zip")
+    db.close()
+    return folder / "all.zip"
+
+
 @pytest.fixture
-def packed(third: Database, tmp_path: Path) -> Path:
+def packed(packed_once: Path, tmp_path: Path) -> Path:
     """An archive with something in it."""
-    fill(third)
-    archive.export(third, tmp_path / "all.zip")
-    return tmp_path / "all.zip"
+    return Path(shutil.copy(packed_once, tmp_path))
 
 
 def is_empty(db: Database) -> bool:
@@ -223,8 +234,6 @@ def refusal(db: Database, file: Path) -> BillingError:
 
 def changed(file: Path, change: Change, *, signed: bool = True) -> Path:
     """The archive with other content; `signed`: by somebody who knows how to write a manifest."""
-    import hashlib
-
     content = lines(file)
     change(content)
     if signed and archive.MANIFEST in content:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -209,6 +210,24 @@ def test_a_row_of_another_version_is_told_plainly(db: Database) -> None:
     db.write(audit.note, SHELL, "moon.land", "sea", who="x", at=[1, 2])
     db.write(audit.note, SHELL, "account.add", "ann")
     assert said(db) == ["The shell did moon.land to sea", "The shell did account.add to ann"]
+
+
+def test_copies_of_the_whole_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        monkeypatch.setenv("BILLING_DATABASE_URL", f"sqlite:///{tmp_path / name}")
+        steps = [["account", "add", "ann", "--name", "Ann"], ["backup", str(tmp_path / "backup")]]
+        steps += [["export", "all", str(tmp_path / "archive")], ["restore", str(tmp_path / "backup"), "--replace"]]
+        for step in steps if name == "a" else [["import", str(tmp_path / "archive")]]:
+            done = CliRunner().invoke(app, step)
+            assert done.exit_code == 0, done.output
+            database.open_database(f"sqlite:///{tmp_path / name}").close()  # as each command ends by itself
+    opened = [database.open_database(f"sqlite:///{tmp_path / name}") for name in ("a", "b")]
+    assert [said(each, kind="database") for each in opened] == [
+        ["The shell restored the backup backup, 0 entries"],
+        ["The shell backed everything up to backup, 0 entries", "The shell imported the archive archive, 0 entries"],
+    ]
+    for each in opened:
+        each.close()
 
 
 # The doors

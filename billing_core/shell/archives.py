@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..i18n import N_
+from . import audits
 from .output import db, hint, progress_bar, say_number
 
 
@@ -15,6 +16,7 @@ def export_all(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new 
 
     with progress_bar(N_("Exporting")) as progress:
         done = archive.export(db(), file, progress=progress)
+    audits.note("database.export", file.name, entries=done.entries)
     say_number("Exported {n} entry to {file}.", "Exported {n} entries to {file}.", done.entries, file=file)
     _tell(done.seal, done.hash)
     hint(N_("It holds everything but who is signed in. Keep it where only you can read it."))
@@ -28,6 +30,7 @@ def import_all(
 
     with progress_bar(N_("Importing")) as progress:
         done = archive.load(db(), file, progress=progress)
+    audits.note("database.import", file.name, entries=done.entries)
     say_number(
         "Imported {n} entry from {file}: everything adds up.",
         "Imported {n} entries from {file}: everything adds up.",

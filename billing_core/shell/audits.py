@@ -1,5 +1,7 @@
 """audit: who did what that is no entry."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +30,16 @@ SearchOption = Annotated[
 ]
 
 
+def note(action: str, file: Path | str, **detail: object) -> None:
+    """Note what was done with the database as a whole, where it can be written to."""
+    from ..actors import SHELL
+    from ..audit import note
+    from ..errors import DatabaseUnavailable
+
+    with suppress(DatabaseUnavailable):
+        db().write(note, SHELL, action, str(file), **detail)
+
+
 def audit(
     kind: KindOption = "",
     search: SearchOption = "",
@@ -35,7 +47,7 @@ def audit(
     timezone: ZoneOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List who changed a price, a role, a key, a setting …, newest first."""
+    """List who changed a price, a role, a key or a setting, newest first."""
     from .. import audit
     from ..actors import SHELL
 

@@ -8,6 +8,7 @@ import typer
 
 from ..errors import DatabaseUnavailable
 from ..i18n import N_
+from . import audits
 from .output import JsonOption, db, hint, language, print_json, progress_bar, say, say_number
 
 SETUP_PATH = "/?setup={secret}"
@@ -82,6 +83,7 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file
 
     with progress_bar(N_("Backing up")) as progress:
         entries = keeping.backup(db(), file, progress=progress)
+    audits.note("database.backup", file.name, entries=entries)
     say_number(
         "Backed up {n} entry to {file}: everything adds up.",
         "Backed up {n} entries to {file}: everything adds up.",
@@ -101,6 +103,7 @@ def restore(
     from ..database import database_url
 
     done = keeping.restore(database_url(), file, replace=replace)
+    audits.note("database.restore", file.name, entries=done.entries)
     say_number("Restored {n} entry from {file}.", "Restored {n} entries from {file}.", done.entries, file=file)
     if done.kept is not None:
         hint(N_("What was there before is in {kept}."), kept=done.kept)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from billing_core.database import Database, open_database
 
-from . import errors, exports, health, openapi, routes, undoing
+from . import errors, exports, health, openapi, routes, statements, undoing
 
 PREFIX = "/api/v1/billing"
 
@@ -33,6 +33,7 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
     api.state.open_db = open_db
     api.include_router(routes.router)
     api.include_router(exports.router)
+    api.include_router(statements.router)
     api.include_router(health.router)
     api.include_router(undoing.router)
     openapi.complete(api)

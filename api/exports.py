@@ -34,17 +34,19 @@ def _answers(refused: Responses) -> Responses:
     return {200: {"description": "The file.", "content": {CSV: {"schema": {"type": "string"}}}}, **refused}
 
 
-def _file(blocks: Iterator[bytes], *name: str | date | None) -> Response:
-    """The file as a download, called by the parts of `name`. Its first block is read at once: whatever is wrong is said
-    before the answer begins."""
+def as_file(
+    blocks: Iterator[bytes], *name: str | date | None, ending: str = "csv", media_type: str = CSV, shown: bool = False
+) -> Response:
+    """The file as a download (`shown`: in the browser), called by the parts of `name`. Its first block is read at once:
+    whatever is wrong is said before the answer begins."""
     first = next(blocks)
-    file = "-".join(str(part) for part in name if part) + ".csv"
+    file = "-".join(str(part) for part in name if part) + f".{ending}"
     plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", file)
-    disposition = f'attachment; filename="{plain}"'
+    disposition = f'{"inline" if shown else "attachment"}; filename="{plain}"'
     if plain != file:
         disposition += f"; filename*=UTF-8''{quote(file, safe='')}"  # RFC 6266
     headers = {"Content-Disposition": disposition, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return StreamingResponse(chain([first], blocks), headers=headers, media_type=CSV)
+    return StreamingResponse(chain([first], blocks), headers=headers, media_type=media_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def export_logs(
     tz = _zone(whose.actor, timezone)
     wanted = logs.Filters(whose.user_id, start, end, model, tuple(type), search)
     rows = logs.every(db, wanted, actor=whose.actor)
-    return _file(export.logs(rows, tz), "logs", whose.name, _dates(start, end, tz))
+    return as_file(export.logs(rows, tz), "logs", whose.name, _dates(start, end, tz))
 
 
 @router.get("/recharges.csv", responses=_answers(READING_ONE), response_class=Response)
@@ -106,7 +108,7 @@ def export_recharges(
     tz = _zone(whose.actor, timezone)
     wanted = logs.recharges(logs.Filters(whose.user_id, start, end, search=search))
     rows = logs.every(db, wanted, actor=whose.actor)
-    return _file(export.recharges(rows, tz), "recharges", whose.name, _dates(start, end, tz))
+    return as_file(export.recharges(rows, tz), "recharges", whose.name, _dates(start, end, tz))
 
 
 Day = Annotated[date | None, Query(ge=EARLIEST, le=LATEST)]
@@ -137,7 +139,7 @@ def export_stats(
 
     periods, used = db.read(read)
     dates = _dates(periods[0].start_ns, periods[-1].end_ns, tz)
-    return _file(export.stats(used, periods, by), "stats", whose.name, f"by-{by}", dates)
+    return as_file(export.stats(used, periods, by), "stats", whose.name, f"by-{by}", dates)
 
 
 @router.get("/prices.csv", responses=_answers(READING), response_class=Response)
@@ -145,7 +147,7 @@ def export_prices(actor: Reader, db: Db, search: Search = "", timezone: Timezone
     """What counts now for every model that was charged or priced, by its name; with `search`, of those that hold it."""
     tz = _zone(actor, timezone)
     found = [price for price in db.read(pricing.current) if price.matches(search)]
-    return _file(export.prices(found, tz), "prices", stats.from_ns(db.clock(), tz).date())
+    return as_file(export.prices(found, tz), "prices", stats.from_ns(db.clock(), tz).date())
 
 
 @router.get("/accounts.csv", responses=_answers(READING), response_class=Response)
@@ -153,7 +155,7 @@ def export_accounts(actor: AdminReader, db: Db, search: Search = "", timezone: T
     """Accounts by name, with what they spent in the last 30 days; with `search`, those that hold it."""
     tz = _zone(actor, timezone)
     rows = db.read(export.accounts_and_spending, actor=actor, tz=tz, search=search)
-    return _file(export.accounts(rows, tz), "accounts", stats.from_ns(db.clock(), tz).date())
+    return as_file(export.accounts(rows, tz), "accounts", stats.from_ns(db.clock(), tz).date())
 
 
 @router.get("/audit.csv", responses=_answers(READING), response_class=Response)
@@ -163,4 +165,4 @@ def export_audit(
     """The audit log, newest first."""
     tz = _zone(actor, timezone)
     rows = audit.every(db, actor=actor, kind=kind, search=search)
-    return _file(export.audit(rows, tz), "audit", stats.from_ns(db.clock(), tz).date())
+    return as_file(export.audit(rows, tz), "audit", stats.from_ns(db.clock(), tz).date())

@@ -328,6 +328,16 @@ class AuditRow(BaseModel):
     text: str = Field(description="The same as a sentence, in the language of Accept-Language.")
 
 
+class Verified(BaseModel):
+    same: bool = Field(description="Whether the ledger still says the same.")
+    text: str = Field(description="The same as a sentence, which names the first row that differs.")
+    entry_id: str | None = Field(description="The entry that differs first; null: none, or it is no entry.")
+    user_id: str = Field(description="The account that the statement is of.")
+    month: str = Field(description="Its month, like 2026-10.")
+    timezone: str = Field(description="The zone in which the month is cut.")
+    seal: int = Field(description="The number of the newest seal when it was made.")
+
+
 class PeriodCost(BaseModel):
     date: str = Field(description="The period's label: 14:00, 11-24 or 2026-11.")
     start: str = Field(description="When the period starts: ISO 8601 with its offset.")

@@ -10,7 +10,7 @@ from billing_core.models import Account
 from billing_core.overview import Overview
 
 from . import balance
-from .parts import dialog, keys, told
+from .parts import dialog, keys, statements, told
 from .parts.viewer import Viewer
 from .parts.words import ROLES, STATUSES, _, yuan
 
@@ -47,6 +47,8 @@ def _show(viewer: Viewer, user_id: str) -> None:
         )
     balance.figures(shown, months, balances)
     _links(viewer, user_id)
+    st.subheader(_("Statements"), anchor=False)
+    statements.show(viewer, user_id)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader(_("Name and role"), anchor=False)

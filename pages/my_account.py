@@ -7,7 +7,7 @@ from billing_core import zones as timezones
 from billing_core.errors import BillingError
 from billing_core.i18n import LANGUAGES
 
-from .parts import keys, told
+from .parts import keys, statements, told
 from .parts import viewer as viewers
 from .parts.viewer import Viewer
 from .parts.words import _
@@ -17,6 +17,8 @@ def page(viewer: Viewer) -> None:
     st.title(_("My account"), anchor=False)
     rights = _("admin") if viewer.is_admin else _("member")
     st.markdown(f"{told.plain(viewer.actor.name)} · `{viewer.user_id}` · {rights}")
+    st.subheader(_("Statements"), anchor=False)
+    statements.show(viewer, viewer.user_id)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader(_("Language and time zone"), anchor=False)

@@ -20,6 +20,7 @@ ROUTES = {
     "/export/stats.csv": ["get"], "/export/prices.csv": ["get"], "/export/accounts.csv": ["get"],
     "/reversals": ["post"], "/reversals/preview": ["post"], "/reversals/{job_id}": ["get"],
     "/reversals/{job_id}/run": ["post"], "/audit": ["get"], "/export/audit.csv": ["get"],
+    "/statements": ["get"], "/statements/{user_id}": ["get"], "/statements/verify": ["post"],
 }  # fmt: skip
 
 
@@ -100,6 +101,9 @@ def test_every_write_has_a_body_with_an_example_and_takes_an_idempotency_key(doc
     for method, path, operation in operations(document):
         if method == "get":
             assert "requestBody" not in operation
+            continue
+        if path == "/statements/verify":  # it reads, and takes a file
+            assert set(operation["requestBody"]["content"]) == {"text/html", "text/csv"}
             continue
         if path == "/reversals/{job_id}/run":  # a job is run once, however often it is asked for
             continue

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import NOON, SECOND, Clock
 from test_seals import tamper
+from test_shell import Run, environment, refused, run  # noqa: F401
 
 from billing_core import accounts, ledger, seals, statement
 from billing_core.actors import SHELL, Actor
@@ -360,3 +362,28 @@ def test_many_seals_and_batches_are_compared(db: Database, ann: str, monkeypatch
     with db.writer.begin() as connection:
         connection.execute(sa.text("UPDATE entry SET remark = 'x' WHERE id = 3"))
     assert "Entry 3 differs" in said(db, file)
+
+
+# The shell
+
+
+def test_the_shell_writes_a_statement_and_verifies_it(run: Run, june: Database, tmp_path: Path) -> None:  # noqa: F811
+    for name, format in (("a.html", "html"), ("a.csv", "csv")):
+        file = tmp_path / name
+        run("statement", "ann", "--month", "2025-06", "--format", format, "--timezone", "UTC", "--output", str(file))
+        assert file.read_bytes() == made(june, format)
+        assert run("statement", "verify", str(file)).stdout == SAME + "\n"
+    assert run("statement", "ann", "--month", "2025-06").stdout.startswith("<!DOCTYPE html>")
+    tamper(june, "UPDATE entry SET balance_after = balance_after + 1 WHERE id = 5")
+    assert refused("statement", "verify", str(file)).startswith("Entry 5 differs: ")
+
+
+def test_the_shell_says_what_is_wrong(run: Run, june: Database, tmp_path: Path) -> None:  # noqa: F811
+    other = tmp_path / "other"
+    other.write_text("hello")
+    assert "not a statement" in refused("statement", "verify", str(other))
+    assert "can't be read" in refused("statement", "verify", str(tmp_path / "none"))
+    assert "There is no account amy" in refused("statement", "amy", "--month", "2025-06")
+    assert "is not a month" in refused("statement", "ann", "--month", "June")
+    assert "Say which month" in run("statement", "ann", code=2).stderr
+    assert "verify FILE" in run("statement", "ann", "bob", code=2).stderr

@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
-from . import archives, audits, exports, people, prices, reading, spending, undoing, upkeep
+from . import archives, audits, exports, people, prices, reading, spending, statements, undoing, upkeep
 from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
@@ -115,6 +115,7 @@ app.command("logs", rich_help_panel=MONEY)(reading.logs)
 app.command("stats", rich_help_panel=MONEY)(reading.stats)
 exports.export.command("all")(archives.export_all)
 app.add_typer(exports.export, rich_help_panel=MONEY)
+app.command("statement", rich_help_panel=MONEY)(statements.statement)
 app.add_typer(prices.price, rich_help_panel=PRICES)
 app.add_typer(prices.setting, rich_help_panel=PRICES)
 app.command("demo", rich_help_panel=CARE)(upkeep.demo)

@@ -23,7 +23,7 @@ AccountOption = Annotated[
 FileOption = Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Where to; - for standard output.")]
 
 
-def _write(blocks: Iterable[bytes], file: str) -> None:
+def write(blocks: Iterable[bytes], file: str) -> None:
     """Into a file, which is there as a whole or not at all. Raises Invalid."""
     if file == "-":
         for block in blocks:
@@ -55,7 +55,7 @@ def logs(
 
     tz = zone(timezone)
     wanted = reading.filters(account, tz, types=types, model=model, since=since, until=until, search=search)
-    _write(export.logs(logs.every(db(), wanted, actor=SHELL), tz), output)
+    write(export.logs(logs.every(db(), wanted, actor=SHELL), tz), output)
 
 
 @export.command("recharges")
@@ -69,7 +69,7 @@ def recharges(
 
     tz = zone(timezone)
     wanted = logs.recharges(reading.filters(account, tz, since=since, until=until, search=search))
-    _write(export.recharges(logs.every(db(), wanted, actor=SHELL), tz), output)
+    write(export.recharges(logs.every(db(), wanted, actor=SHELL), tz), output)
 
 
 @export.command("stats")
@@ -81,7 +81,7 @@ def stats(
     from .. import export
 
     periods, used = reading.used(account, days, granularity, timezone, by)
-    _write(export.stats(used, periods, by.value), output)
+    write(export.stats(used, periods, by.value), output)
 
 
 @export.command("prices")
@@ -89,7 +89,7 @@ def prices(timezone: ZoneOption = None, output: FileOption = "-") -> None:
     """What counts now for every model that was charged or priced."""
     from .. import export, pricing
 
-    _write(export.prices(db().read(pricing.current), zone(timezone)), output)
+    write(export.prices(db().read(pricing.current), zone(timezone)), output)
 
 
 @export.command("accounts")
@@ -103,7 +103,7 @@ def accounts(
     from ..actors import SHELL
 
     tz = zone(timezone)
-    _write(export.accounts(db().read(export.accounts_and_spending, actor=SHELL, tz=tz, search=search), tz), output)  # type: ignore[arg-type]
+    write(export.accounts(db().read(export.accounts_and_spending, actor=SHELL, tz=tz, search=search), tz), output)  # type: ignore[arg-type]
 
 
 @export.command("audit")
@@ -118,4 +118,4 @@ def audit(
     from ..actors import SHELL
 
     tz = zone(timezone)
-    _write(export.audit(audit.every(db(), actor=SHELL, kind=kind, search=search), tz), output)
+    write(export.audit(audit.every(db(), actor=SHELL, kind=kind, search=search), tz), output)

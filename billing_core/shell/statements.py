@@ -1,13 +1,10 @@
 """statement USER_ID, statement verify FILE."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 
-from ..errors import Invalid
 from ..i18n import N_
 from . import exports
 from .output import ZoneOption, db, language, read_bytes, zone
@@ -38,9 +35,21 @@ def statement(
         return _verify(file)
     if not month:
         raise typer.BadParameter(N_("Say which month, with --month, like 2026-10."))
+    from .. import statement, zones
+    from ..actors import SHELL
+
+    tz, database = zones.zone(str(zone(timezone))), db()
+    made = statement.make(database, user_id, month, tz, actor=SHELL)
+    exports.write(statement.FORMATS[format.value](database, made, language()), output)
+
+
+def _verify(file: str) -> None:
+    """Say that the ledger still says the same, or raise what differs."""
     from .. import statement
     from ..actors import SHELL
 
-    tz, database = zone(timezone), db()
-    made = statement.make(database, user_id, month, tz if isinstance(tz, ZoneInfo) else ZoneInfo("UTC"), actor=SHELL)
-    exports.write(statement.FORMATS[format.value](database, made, language()), output)
+    content = read_bytes(file)
+    verdict = statement.verify(db(), content, actor=SHELL)
+    if verdict.difference:
+        raise verdict.difference
+    typer.echo(verdict.sentence(language()))

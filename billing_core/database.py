@@ -42,7 +42,12 @@ RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
 
 
+_GONE = N_("The database file is gone. Put it back or restore a backup; until then nothing can be charged.")
 _BUSY = N_("The database is busy. Nothing was changed; try again in a moment.")
+
+
+Identity = tuple[int, int] | None
+"""A file's device and number, None where there is none."""
 
 
 class Retry(Exception):
@@ -78,12 +83,14 @@ class Database:
                 )
             ) from error
         if self.is_sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "do_connect", self._before_connect)
+            event.listen(self.engine, "connect", self._prepare_sqlite)
+            event.listen(self.engine, "checkout", self._before_use)
             event.listen(self.engine, "begin", _begin_sqlite)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
-        self._seen: tuple[int, int] | None = None
-        """SQLite's file as it was found last: its device and inode."""
+        self._opened: dict[str, Identity] = {}
+        """SQLite's files ("", "-wal", "-shm") as they were when a connection was made last."""
 
     @property
     def is_sqlite(self) -> bool:
@@ -93,7 +100,7 @@ class Database:
     def file(self) -> Path | None:
         """SQLite's file."""
         name = self.engine.url.database
-        return Path(name) if self.is_sqlite and name else None
+        return Path(name.removeprefix("file:")) if self.is_sqlite and name not in (None, "", ":memory:") else None
 
     def read(self, function: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(tx, …)` against one consistent state. Raises DatabaseUnavailable."""
@@ -108,13 +115,13 @@ class Database:
         for attempt in range(RETRIES):
             try:
                 with self._turns if one_at_a_time else nullcontext():
-                    self._find_file()
                     with Transaction(engine, expire_on_commit=False) as tx:
+                        written = tx.connection().connection.record_info if one_at_a_time else None
                         tx.now_ns = self.clock()
                         result = function(tx, *args, **kwargs)
                         tx.commit()
-                    if one_at_a_time:
-                        self._find_file(committed=True)
+                    if written is not None and self.file is not None:
+                        self._must_be_there(written["file"])
                     return result
             except Retry:
                 pass
@@ -122,36 +129,50 @@ class Database:
                 raise DatabaseUnavailable(_BUSY) from error
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES:
-                    raise unavailable(error) from error
+                    sentence = unavailable(error)
+                    if self.is_sqlite and sentence.message != _BUSY:
+                        self.engine.dispose()  # what was opened while a fault lasted may not outlast it
+                    raise sentence from error
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(_BUSY)
 
-    def _find_file(self, *, committed: bool = False) -> None:
-        """Notice that SQLite's file was deleted or replaced: connections that are open would go on writing into the old
-        one, which nobody can see any more. Raises DatabaseUnavailable."""
-        file = self.file
-        if file is None:
-            return
-        try:
-            found = os.stat(file)
-        except OSError:
-            if self._seen is None:  # it isn't made yet, or can't be: opening it says why
-                return
-            self.engine.dispose()
+    # SQLite's file may be deleted or replaced under a running app. A connection that is open would go on with the old
+    # file, which nobody can see any more; a new one would make an empty file.
+
+    def _must_be_there(self, written: Identity) -> None:
+        """What was committed is in the file that has the name. Raises DatabaseUnavailable."""
+        assert self.file is not None
+        found = _identity(self.file)
+        if found is None:
+            raise DatabaseUnavailable(_GONE)
+        if found != written:
             raise DatabaseUnavailable(
-                N_("The database file is gone. Put it back or restore a backup; until then nothing can be charged.")
-            ) from None
-        now = found.st_dev, found.st_ino
-        if self._seen not in (None, now):
-            self._seen = now
-            self.engine.dispose()
-            if committed:
-                raise DatabaseUnavailable(
-                    N_(
-                        "The database file was replaced in this moment. Look whether your change is there, then try again."
-                    )
-                )
-        self._seen = now
+                N_("The database file was replaced in this moment. Look whether your change is there, then try again.")
+            )
+
+    def _before_connect(self, *_: Any) -> None:
+        if self.file is None:
+            return
+        found, log = _identity(self.file), Path(f"{self.file}-wal")
+        if found is None and (self._opened or (log.is_file() and log.stat().st_size)):
+            raise DatabaseUnavailable(_GONE)
+        if self._opened and found != self._opened[""]:
+            # The old file's log would be read into the new one.
+            for end in ("-wal", "-shm"):
+                left = Path(f"{self.file}{end}")
+                if self._opened[end] is not None and _identity(left) == self._opened[end]:
+                    with suppress(OSError):  # another process was first
+                        left.rename(f"{left}.replaced-{datetime.now():%Y%m%d-%H%M%S}")
+
+    def _prepare_sqlite(self, connection: Any, record: Any) -> None:
+        _prepare_sqlite(connection, record)
+        if self.file is not None:
+            self._opened = {end: _identity(f"{self.file}{end}") for end in ("", "-wal", "-shm")}
+            record.record_info["file"] = self._opened[""]
+
+    def _before_use(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        if self.file is not None and _identity(self.file) != record.record_info["file"]:
+            raise sa.exc.InvalidatePoolError  # all are opened anew
 
     def close(self) -> None:
         self.engine.dispose()
@@ -191,8 +212,23 @@ class _Turns:
 
 def _options(url: sa.URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": BUSY_SECONDS}, "pool_size": 20, "max_overflow": 40}
+        return {
+            "connect_args": {"timeout": BUSY_SECONDS},
+            "pool_size": 20,
+            "max_overflow": 40,
+            "pool_timeout": BUSY_SECONDS,
+        }
     return {"connect_args": {"connect_timeout": 5}, "pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+
+
+def _identity(file: Path | str) -> Identity:
+    try:
+        found = os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:  # it can't be seen, so SQLite will say what it is
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -241,11 +277,15 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
         return DatabaseUnavailable(_BUSY)
     if "full" in text or "no space" in text:
         return DatabaseUnavailable(N_("The disk is full. Nothing was changed; make room, then try again."))
-    if "not a database" in text or "malformed" in text:
+    if "not a database" in text or "malformed" in text or "no such table" in text:
         return DatabaseUnavailable(
             N_("The file is not a billing database, or it is damaged. Restore a backup, or name another file.")
         )
-    if "unable to open" in text or "disk i/o" in text:
+    if "disk i/o" in text:
+        return DatabaseUnavailable(
+            N_("The disk can't be read or written. Look after it, then send the same again, with the same key.")
+        )
+    if "unable to open" in text:
         return DatabaseUnavailable(
             N_("The database file can't be opened. Check that its folder is there and may be written to.")
         )

@@ -12,7 +12,7 @@ import pytest
 
 from billing_core import keeping, ledger
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
 from billing_core.errors import DatabaseUnavailable
 from billing_core.idempotency import Once
 from billing_core.usage import Tokens
@@ -111,7 +111,7 @@ def test_writes_that_the_system_refuses_leave_nothing_half_done(sqlite_url: str)
             sentence = program.until_refused()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-        assert sentence.startswith(("The disk is full", "The database file can't be"))
+        assert sentence.startswith(("The disk is full", "The database file can't be", "The disk can't be"))
         program.charge()
     compare(db, program.told, "I/O errors while writing", rounds)
     db.close()
@@ -149,4 +149,47 @@ def test_a_replaced_file_is_the_one_that_is_written_from_then_on(sqlite_url: str
     program.number = 1
     program.charge()
     compare(db, program.told, "a replaced file")
+    db.close()
+
+
+def test_a_file_that_is_moved_away_while_a_charge_is_written_acknowledges_nothing(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    db = books(sqlite_url)
+    program = Program(db)
+    program.charge()
+    file = Path(str(db.file))
+
+    def moved(tx: Transaction) -> None:
+        ledger.charge(tx, "ann", "m", Tokens(1000, 10), actor=SHELL, once=Once.of(SHELL, "k-1", 1))
+        file.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(DatabaseUnavailable, match="The database file is gone"):
+        db.write(moved)
+    assert "The database file is gone" in program.until_refused()
+    assert not file.exists()
+    (tmp_path / "elsewhere").rename(file)
+    for _ in range(3):  # the first is asked again, under its key
+        program.charge()
+    compare(db, program.told, "a file moved away and back")
+    db.close()
+
+
+def test_a_file_replaced_under_open_connections_does_not_get_the_old_ones_log(sqlite_url: str, tmp_path: Path) -> None:
+    db = books(sqlite_url)
+    program = Program(db)
+    program.charge()
+    keeping.backup(db, tmp_path / "backup")
+    keeping.restore(f"sqlite:///{tmp_path / 'other.db'}", tmp_path / "backup")
+    for _ in range(50):
+        program.charge()  # all of it in the log of the file that is replaced
+    with db.engine.connect():  # somebody reads meanwhile
+        os.replace(tmp_path / "other.db", str(db.file))
+        del program.told[1:]
+        program.number = 1
+        for _ in range(60):
+            program.charge()
+    again = Database(sqlite_url)
+    compare(again, program.told, "a file replaced under open connections")
+    again.close()
     db.close()

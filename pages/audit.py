@@ -46,8 +46,8 @@ def page(viewer: Viewer) -> None:
 def _table(viewer: Viewer, rows: list[Noted]) -> None:
     year = stats.from_ns(viewer.db.clock(), viewer.tz).year
     columns = [
-        Column(_("Time"), lambda row: moment(row.at_ns, viewer.tz, this_year=year), width=130),
-        Column(_("What"), lambda row: _said(viewer, row), width=580),
+        Column(_("Time"), lambda row: moment(row.at_ns, viewer.tz, this_year=year), width=165),
+        Column(_("What"), lambda row: _said(viewer, row), width=560),
         Column(_("Where from"), lambda row: audit.origin(row, language()), width=110),
     ]
     clicked = table(columns, rows, alt=_("What was done, newest first"), key="audit", select=True)

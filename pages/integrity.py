@@ -11,7 +11,7 @@ from billing_core.errors import BillingError
 from billing_core.integrity import State
 from billing_core.models import Seal
 
-from .parts import told
+from .parts import statements, told
 from .parts.viewer import Viewer
 from .parts.words import _, ago, count, moment, ngettext
 
@@ -35,6 +35,8 @@ def page(viewer: Viewer) -> None:
         _compare(viewer)
     with right:
         _backups(viewer, now, known)
+        st.subheader(_("A statement that somebody has"), anchor=False)
+        statements.verify_upload(viewer, key="statement")
 
 
 def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
@@ -108,8 +110,10 @@ def _newest(viewer: Viewer, now: State) -> None:
     st.subheader(_("The newest seal"), anchor=False)
     if now.newest:
         _keep(viewer, now.newest)
-    else:
+    elif now.unsealed:
         st.write(_("A seal closes the entries up to it for good. The first is made by itself, or here."))
+    else:
+        st.write(_("There are no entries yet, so there is nothing to seal."))
     if now.unsealed and st.button(_("Seal every entry now"), icon=":material/verified:"):
         seals.close(viewer.db, everything=True)
         told.later(_("Every entry so far is sealed."))

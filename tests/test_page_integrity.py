@@ -143,6 +143,12 @@ def test_reversals_that_are_not_finished_are_pointed_out(visit: Visit, db: Datab
     assert "1 job of reversals is not finished." in words(visit("integrity", "boss"))
 
 
+def test_a_statement_is_verified_there(visit: Visit, db: Database) -> None:
+    app = visit("integrity", "boss")
+    assert "A statement that somebody has" in [one.value for one in app.subheader]
+    assert len(app.get("file_uploader")) == 1
+
+
 # The audit log
 
 

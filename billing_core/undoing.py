@@ -189,6 +189,13 @@ _NUMBERS = {
     False: "SELECT CAST(value AS bigint) FROM json_array_elements_text(CAST(:ids AS json))",
 }
 """A list of numbers as a table, on SQLite or not: no database takes so many parameters."""
+_WRITE_ITEMS = {
+    True: "INSERT INTO reversal_item (job_id, entry_id, refusal) "
+    "SELECT :job, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:items)",
+    False: "INSERT INTO reversal_item (job_id, entry_id, refusal) "
+    "SELECT :job, CAST(value ->> 0 AS bigint), value ->> 1 FROM json_array_elements(CAST(:items AS json))",
+}
+"""The same for a job's items: on Postgres a row at a time would take seconds."""
 
 
 def _not_too_many(entries: int) -> None:
@@ -255,10 +262,8 @@ def start(
     tx.add(job)
     tx.flush()
     assert job.id is not None
-    tx.connection().execute(
-        sa.insert(ITEMS),
-        [{"job_id": job.id, "entry_id": one.id, "refusal": one.refusal and _kept(one.refusal)} for one in chosen],
-    )
+    items = json.dumps([(one.id, one.refusal and _kept(one.refusal)) for one in chosen])
+    tx.connection().execute(sa.text(_WRITE_ITEMS[tx.is_sqlite]), {"job": job.id, "items": items})
     audit.note(
         tx, actor, "reversals.start", f"job {job.id}", reason=reason, entries=seen.to_reverse, amount_hao=seen.amount,
         selection=asdict(selection) if isinstance(selection, Filters) else f"{len(chosen)} ids",

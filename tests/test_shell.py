@@ -773,7 +773,11 @@ def test_help_is_never_cut(environment: pytest.MonkeyPatch, columns: int) -> Non
         (["balance"], "USER_ID is missing: the command needs it.", "缺少“账户”：此命令需要它。"),
         (["account", "add", "ann"], "--name is missing: the command needs it.", "缺少“--name”：此命令需要它。"),
         (["nonsense"], "There is no command “nonsense”. --help lists them.", "没有命令“nonsense”。"),
-        (["stat"], "There is no command “stat”. Did you mean stats?", "没有命令“stat”。您要用的是 stats 吗？"),
+        (
+            ["ballance"],
+            "There is no command “ballance”. Did you mean balance?",
+            "没有命令“ballance”。您要用的是 balance 吗？",
+        ),
         (["balance", "--nonsense"], "There is no option --nonsense. --help lists them.", "没有选项 --nonsense。"),
         (["logs", "--limti", "1"], "There is no option --limti. Did you mean --limit", "没有选项 --limti。"),
         (["logs", "--limit"], "After --limit its value is missing.", "“--limit”后面缺少值。"),

@@ -27,8 +27,7 @@ def statement(
     timezone: ZoneOption = None,
     output: exports.FileOption = "-",
 ) -> None:  # fmt: skip
-    """An account's month: opening balance, every entry, closing balance, under a seal. Or verify one: does the ledger still
-    say the same?"""
+    """A month of an account: both balances and every entry, under a seal. Or verify one against the ledger."""
     if file is not None:
         if user_id != "verify":
             raise typer.BadParameter(N_("Say either USER_ID --month YYYY-MM, or verify FILE."))

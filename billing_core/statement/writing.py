@@ -199,11 +199,11 @@ th, td { text-align: left; vertical-align: top; padding: .25em .6em .25em 0; ove
 .entries tbody tr { border-bottom: .5pt solid #ccc; break-inside: avoid }
 .entries tbody .sum { font-weight: 600; border-bottom: 1.5pt solid #1a1a1a }
 .n { text-align: right; white-space: nowrap }
-.entries td:nth-child(2) { white-space: nowrap }
+.entries td:nth-child(2), .entries td:nth-child(3) { white-space: nowrap }
 .debt { color: #b00020 }
 thead { display: table-header-group }
 footer { margin-top: 1.5em; color: #595959; font-size: 8.5pt; break-inside: avoid }
-@media print { body { margin: 0; padding: 0; max-width: none } }
+@media print { body { margin: 0; padding: 0; max-width: none } .entries { font-size: 8pt } }
 """
 _RIGHT = (0, 4, 5, 6)
 """The columns that hold numbers."""

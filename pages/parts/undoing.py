@@ -196,7 +196,10 @@ def _stopped(viewer: Viewer, job: Job) -> None:
     with st.container(border=True):
         _bar(job)
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            st.caption(_("It was cut short: nothing is half done, and nothing is reversed twice."), width="content")
+            st.caption(
+                _("It was cut short, or is run elsewhere. Nothing is half done, and nothing is reversed twice."),
+                width="content",
+            )
             label = ngettext("Go on with the {n} entry left", "Go on with the {n} entries left", job.left)
             st.button(
                 label, icon=":material/play_arrow:", key=f"go on {job.id}", on_click=_go_on, args=(viewer, job.id)

@@ -317,10 +317,19 @@ def _takes(column: sa.Column[Any]) -> frozenset[type]:
 
 def _insert(tx: Transaction, table: sa.Table, rows: list[list[Any]]) -> None:
     columns = ", ".join(column.name for column in table.columns)
-    marks = ", ".join(["?" if tx.is_sqlite else "%s"] * len(table.columns))
-    tx.connection().exec_driver_sql(
-        f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", [tuple(row) for row in rows]
-    )
+    if tx.is_sqlite:
+        marks = ", ".join("?" * len(table.columns))
+        tx.connection().exec_driver_sql(
+            f"INSERT INTO {table.name} ({columns}) VALUES ({marks})", [tuple(row) for row in rows]
+        )
+        return
+    raw, errors = tx.connection().connection, tx.connection().dialect.loaded_dbapi.Error
+    try:
+        with raw.cursor() as cursor, cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copy:  # type: ignore[attr-defined]
+            for row in rows:
+                copy.write_row(row)
+    except errors as error:  # as SQLAlchemy names what the driver raises
+        raise sa.exc.DBAPIError.instance(None, None, error, errors) from error
 
 
 def _go_on_after(tx: Transaction) -> None:

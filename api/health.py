@@ -8,22 +8,24 @@ from billing_core import database
 from billing_core.errors import DatabaseUnavailable
 from billing_core.i18n import N_
 
+from . import schemas
 from .auth import Db
 from .errors import Route
+from .openapi import refusals
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes that have to be left on the disk of a SQLite file."""
 
-router = APIRouter(route_class=Route, include_in_schema=False)
+router = APIRouter(route_class=Route)
 
 
-@router.get("/health")
+@router.get("/health", response_model=schemas.Health, responses=refusals())
 async def health() -> dict[str, str]:
     """The process answers. It asks nothing of the database."""
     return {"status": "ok"}
 
 
-@router.get("/ready")
+@router.get("/ready", response_model=schemas.Ready, responses=refusals())
 def ready(db: Db) -> dict[str, str]:
     """The database answers, its revision is this app's, and there is room on the disk; else 503 with a sentence."""
     found = database.revision(db)
@@ -33,6 +35,6 @@ def ready(db: Db) -> dict[str, str]:
             found=found or "-",
             known=database.REVISION,
         )
-    if db.file is not None and shutil.disk_usage(db.file.parent).free < LEAST_FREE:
+    if db.file is not None and shutil.disk_usage(db.file.absolute().parent).free < LEAST_FREE:
         raise DatabaseUnavailable(N_("The disk is nearly full. Make room before charges are refused."))
     return {"status": "ready", "revision": found}

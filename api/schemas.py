@@ -464,6 +464,15 @@ class ReversalJob(BaseModel):
     refusals: list[ReversalRefused] = Field(description="Of those left as they are the first 50, and why.")
 
 
+class Health(BaseModel):
+    status: str = Field(description="`ok`: the server lives.", json_schema_extra=_one_of("ok"))
+
+
+class Ready(BaseModel):
+    status: str = Field(description="`ready`: the server can serve.", json_schema_extra=_one_of("ready"))
+    revision: str = Field(description="The revision of the database's tables.")
+
+
 class Error(BaseModel):
     detail: str = Field(description="What is wrong and what to do, in one sentence. Follows Accept-Language.")
 

@@ -19,9 +19,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import ROOT
 from sqlmodel import SQLModel
+from starlette.testclient import TestClient
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
+from api import create_api
 from billing_core import ledger, shell
 from billing_core.actors import SHELL
 from billing_core.check import check
@@ -368,3 +370,13 @@ def test_a_page_says_what_an_older_postgres_needs(postgres: Database, monkeypatc
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run()
     assert not app.exception
     assert "python -m billing_core migrate" in app.error[0].value.replace("\\", "")
+
+
+def test_the_api_says_what_an_older_postgres_needs_and_goes_on_once_it_is_done(postgres: Database) -> None:
+    client = TestClient(create_api(lambda: open_database(postgres.url)))
+    refused = client.get("/pricing")
+    assert refused.status_code == 503
+    assert "python -m billing_core migrate" in refused.json()["detail"]
+    migrate(Database(postgres.url))
+    assert client.get("/pricing").status_code == 200
+    open_database(postgres.url).close()

@@ -82,11 +82,15 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
 
 def _check(viewer: Viewer) -> None:
     """The check, run here and now."""
-    place = st.empty()
-    if not place.button(_("Check the ledger now"), icon=":material/fact_check:", type="primary"):
+
+    def ask() -> None:
+        st.session_state["checking"] = True
+
+    if not st.session_state.pop("checking", False):
+        st.button(_("Check the ledger now"), icon=":material/fact_check:", type="primary", on_click=ask)
         return
     words = _("Checking every entry: {done} of about {all}")
-    bar = place.progress(0.0, words.format(done=0, all="…"))
+    bar = st.progress(0.0, words.format(done=0, all="…"))
 
     def progress(done: int, whole: int) -> None:
         bar.progress(min(done / max(whole, 1), 1.0), words.format(done=count(done), all=count(max(done, whole))))

@@ -19,7 +19,7 @@ class Backup:
     """The last backup that was tried; `error` says why it failed."""
 
     at_ns: int
-    file: str
+    file: str | None = None
     entries: int | None = None
     seal_number: int | None = None
     seal_hash: str | None = None
@@ -50,7 +50,11 @@ def state(tx: Transaction, *, actor: Actor) -> State:
 
 def _last_backup(tx: Transaction) -> Backup | None:
     row = tx.get(Setting, "_last_backup")
-    return None if row is None else Backup(**json.loads(row.value))
+    if row is None:
+        return None
+    told = json.loads(row.value)
+    known = ("at_ns", "file", "entries", "seal_number", "seal_hash", "error")
+    return Backup(**{name: told[name] for name in known if name in told})
 
 
 def compare(tx: Transaction, number: str, hash: str, *, actor: Actor) -> str:

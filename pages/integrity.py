@@ -77,7 +77,7 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
         elif every_ns and at - backup.at_ns > 2 * every_ns:
             st.markdown(f":red[:material/error: {_('It is overdue: look at the log of the app.')}]")
         else:
-            st.caption(told.plain(PurePath(backup.file).name))
+            st.caption(told.plain(PurePath(backup.file or "").name))
 
 
 def _check(viewer: Viewer) -> None:
@@ -200,7 +200,7 @@ def _backups(viewer: Viewer, now: State, known: dict[str, str]) -> None:
     backup = now.last_backup
     if backup and not backup.error:
         lines = [
-            _("**File** {file}", file=told.plain(backup.file)),
+            _("**File** {file}", file=told.plain(backup.file or "")),
             _("**Made** {time}", time=told.plain(moment(backup.at_ns, viewer.tz, full=True))),
         ]
         if backup.entries is not None:

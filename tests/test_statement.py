@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from conftest import NOON, SECOND, Clock
+from plans import plans
 from test_seals import tamper
 from test_shell import Run, environment, refused, run  # noqa: F401
 
@@ -362,6 +363,23 @@ def test_many_seals_and_batches_are_compared(db: Database, ann: str, monkeypatch
     with db.writer.begin() as connection:
         connection.execute(sa.text("UPDATE entry SET remark = 'x' WHERE id = 3"))
     assert "Entry 3 differs" in said(db, file)
+
+
+def test_no_other_accounts_entries_are_read_for_it(june: Database) -> None:
+    if not june.is_sqlite:
+        return  # the plan is SQLite's
+    one = statement.make(june, "ann", "2025-06", UTC, actor=SHELL)
+
+    def again() -> None:
+        june.read(statement.content.compose, "ann", "2025-06", UTC, june.read(seals.newest))
+        list(statement.entries(june, one))
+
+    steps = [step for plan in plans(june, again) for step in plan if " entry" in step]
+    assert len(steps) == 7
+    for step in steps:
+        assert re.search(
+            r"SEARCH entry USING (COVERING )?INDEX entry_of_account|SEARCH entry USING INTEGER PRIMARY KEY", step
+        )
 
 
 # The shell

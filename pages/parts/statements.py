@@ -1,6 +1,6 @@
 """Statements: a month of an account, to print or as CSV; and whether the ledger still says what one says."""
 
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import streamlit as st
 
@@ -38,7 +38,7 @@ def show(viewer: Viewer, user_id: str) -> None:
 
 
 def _link(viewer: Viewer, user_id: str, month: str, format: str, label: str, icon: str) -> None:
-    whose = "" if user_id == viewer.user_id else f"/{user_id}"
+    whose = "" if user_id == viewer.user_id else f"/{quote(user_id)}"
     asked = urlencode({"month": month, "format": format, "timezone": viewer.tz.key, "lang": language()})
     st.link_button(label, f"{api.PREFIX}/statements{whose}?{asked}", icon=icon)
 

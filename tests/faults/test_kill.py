@@ -1,5 +1,6 @@
 """kill -9 at any moment: what was acknowledged is there once, and the next one goes on."""
 
+import json
 import os
 import random
 import signal
@@ -102,12 +103,44 @@ def test_a_killed_server_loses_nothing(sqlite_url: str, rounds: int) -> None:
             clients = [threading.Thread(target=client, args=(f"{address}/api/v1/billing",)) for _ in range(8)]
             for one in clients:
                 one.start()
-            time.sleep(dice.uniform(0.3, 1.0))
+            before = len(told)
+            while len(told) < before + 5 and any(one.is_alive() for one in clients):
+                time.sleep(0.01)
+            time.sleep(dice.uniform(0, 0.3))
             process.kill()
             for one in clients:
                 one.join()
     assert told
     compare(db, told, "kill -9 of a server, 8 connections", rounds)
+    db.close()
+
+
+def test_a_killed_shell_command_loses_nothing(sqlite_url: str, rounds: int) -> None:
+    """Each asks again, under its request id, until it is told."""
+    rounds = rounds or 12
+    db, dice = books(sqlite_url), random.Random(8)
+    told: list[Told] = []
+    command = [sys.executable, "-m", "billing_core", "charge", "ann", "m", "--prompt-tokens", "10"]
+    command += ["--completion-tokens", "1", "--json", "--request-id"]
+    env = os.environ | {"BILLING_DATABASE_URL": sqlite_url}
+    killed, whole_seconds = 0, 1.0
+    for number in range(rounds):
+        patience = dice.uniform(0.5, 1.0) * whole_seconds
+        while True:
+            key, start = f"s-{number}", time.monotonic()
+            with subprocess.Popen([*command, key], cwd=PROJECT, env=env, stdout=subprocess.PIPE, text=True) as process:
+                try:
+                    answer = json.loads(process.communicate(timeout=patience)[0])
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    killed += 1
+                    patience = 60
+                    continue
+            whole_seconds = time.monotonic() - start
+            told.append(Told(key, int(answer["id"]), answer["cost_hao"]))
+            break
+    assert killed
+    compare(db, told, "kill -9 of a shell command", killed)
     db.close()
 
 

@@ -70,7 +70,7 @@ def urls(postgres_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
     db.write(accounts.add, "ann", "Ann", actor=SHELL)
     db.write(ledger.recharge, "ann", 100 * 10_000, actor=SHELL)
-    db.write(ledger.charge, "boss", "m", Tokens(prompt=1000), actor=SHELL, allow_debt=True)
+    db.write(ledger.charge, "boss", "m", Tokens(prompt=1000, completion=0), actor=SHELL, allow_debt=True)
     yield by_role
     db.close()
     run(server, "DROP DATABASE billing WITH (FORCE); DROP ROLE billing_app; DROP ROLE billing_owner")

@@ -112,11 +112,14 @@ class Database:
 
     def _run(self, engine: sa.Engine, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         one_at_a_time = self.is_sqlite and engine is self.writer
+        until = {"billing_until": time.monotonic() + BUSY_SECONDS}  # waiting for a turn counts
         for attempt in range(RETRIES):
             try:
                 with self._turns if one_at_a_time else nullcontext():
                     with Transaction(engine, expire_on_commit=False) as tx:
-                        written = tx.connection().connection.record_info if one_at_a_time else None
+                        written = (
+                            tx.connection(execution_options=until).connection.record_info if one_at_a_time else None
+                        )
                         tx.now_ns = self.clock()
                         result = function(tx, *args, **kwargs)
                         tx.commit()
@@ -243,13 +246,14 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    if not connection.get_execution_options().get("billing_write"):
+    options = connection.get_execution_options()
+    if not options.get("billing_write"):
         connection.exec_driver_sql("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
     # asks as often as the others.
     driver: Any = connection.connection.driver_connection
-    deadline = time.monotonic() + BUSY_SECONDS
+    deadline = options.get("billing_until", time.monotonic() + BUSY_SECONDS)
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         while True:

@@ -22,14 +22,18 @@ from billing_core.check import check
 from billing_core.database import Database, prepare
 from billing_core.ledger import PERIOD_NS
 
-START_NS = 1_700_000_000 * 10**9
+START_NS = 1_699_999_200 * 10**9
+"""The start of a period."""
 YEARS_NS = 3 * 365 * 86_400 * 10**9
-AT_ONCE = 50_000
+BLOCK = 250_000
+"""Entries that are invented; a longer ledger lays them end to end."""
 KINDS = ("cost", "calls", "prompt", "cached", "creation", "completion", "reasoning")
 
 
 def make(file: Path, entries: int, accounts: int, models: int) -> None:
     """A ledger that adds up, written past the app: charging ten million calls one by one takes hours."""
+    copies = max(1, entries // BLOCK)
+    entries, span = entries // copies, YEARS_NS // copies // PERIOD_NS * PERIOD_NS
     db = Database(f"sqlite:///{file}", clock=lambda: START_NS + YEARS_NS)
     prepare(db)
     connection = sqlite3.connect(file, isolation_level=None)
@@ -53,7 +57,7 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
     sums: dict[tuple[int, int, int, int], list[int]] = {}
     rows: list[tuple[object, ...]] = []
     holds: list[tuple[object, ...]] = []
-    id, step = 0, YEARS_NS // entries
+    id, step = 0, span // (entries + 2)
 
     def write(account: int, type: str, amount: int, cost: int = 0, model: int | None = None, counts: tuple[int | None, ...] = (None,) * 5,
               precharge: int | None = None, reverses: int | None = None) -> int:  # fmt: skip
@@ -70,22 +74,6 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
         key = (account, (START_NS + id * step) // PERIOD_NS, model, kind)
         for place, number in enumerate((cost, sign, *(sign * count for count in counts))):
             sums.setdefault(key, [0] * 7)[place] += number
-
-    def flush() -> None:
-        connection.executemany(
-            f"INSERT INTO entry ({seals.COLUMNS.replace(', recorded_at_ns', '')}) VALUES ({', '.join('?' * 18)})", rows
-        )
-        connection.executemany("INSERT INTO hold VALUES (?, ?, ?, ?, ?)", holds)
-        marks = ", ".join("?" * 11)
-        connection.executemany(
-            f"INSERT INTO usage_sum VALUES ({marks}) ON CONFLICT DO UPDATE SET cost = cost + excluded.cost, "
-            "calls = calls + excluded.calls, prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
-            "cached_tokens = cached_tokens + excluded.cached_tokens, cache_creation_tokens = cache_creation_tokens + "
-            "excluded.cache_creation_tokens, completion_tokens = completion_tokens + excluded.completion_tokens, "
-            "reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens",
-            [(*key, *numbers) for key, numbers in sorted(sums.items())],
-        )
-        rows.clear(), holds.clear(), sums.clear()
 
     for account in range(1, accounts + 1):
         write(account, "recharge", 10**12)
@@ -120,17 +108,38 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
             holds.append((first, account, most, START_NS + YEARS_NS, last))
         else:
             write(account, "recharge", dice.randint(1, 10**7))
-        if len(rows) >= AT_ONCE:
-            flush()
-    flush()
+    connection.executemany(
+        f"INSERT INTO entry ({seals.COLUMNS.replace(', recorded_at_ns', '')}) VALUES ({', '.join('?' * 18)})", rows
+    )
+    connection.executemany("INSERT INTO hold VALUES (?, ?, ?, ?, ?)", holds)
+    marks = ", ".join("?" * 11)
+    sorted_sums = ((*key, *numbers) for key, numbers in sorted(sums.items()))
+    connection.executemany(f"INSERT INTO usage_sum VALUES ({marks})", sorted_sums)
     connection.executemany(
         "UPDATE account SET balance = ?, total_consumed = ? WHERE id = ?",
         [(balance[n], consumed[n], n) for n in range(1, accounts + 1)],
     )
+    for copy in range(1, copies):
+        for statement in _AGAIN:
+            shift = {"ids": copy * id, "ns": copy * span, "periods": copy * span // PERIOD_NS, "copy": copy, "last": id}
+            connection.execute(statement, shift | {"until": START_NS // PERIOD_NS + span // PERIOD_NS})
+    connection.execute(f"UPDATE account SET balance = balance * {copies}, total_consumed = total_consumed * {copies}")
     connection.execute("COMMIT")
     connection.close()
     seals.close(db, everything=True)
     db.close()
+
+
+_AGAIN = (
+    "INSERT INTO entry SELECT e.id + :ids, account_id, type, amount, balance_after + :copy * a.balance, cost, model_id, "
+    "price_id, prompt_tokens, cached_tokens, cache_creation_tokens, completion_tokens, reasoning_tokens, "
+    "precharge_id + :ids, reverses_id + :ids, operator_id, remark, e.created_at_ns + :ns, recorded_at_ns "
+    "FROM entry e JOIN account a ON a.id = account_id WHERE e.id <= :last",
+    "INSERT INTO hold SELECT precharge_id + :ids, account_id, held, expires_at_ns, ended_by + :ids "
+    "FROM hold WHERE precharge_id <= :last",
+    "INSERT INTO usage_sum SELECT account_id, period + :periods, model_id, kind, cost, calls, prompt_tokens, cached_tokens, "
+    "cache_creation_tokens, completion_tokens, reasoning_tokens FROM usage_sum WHERE period < :until",
+)
 
 
 def measure(file: Path) -> None:
@@ -149,11 +158,17 @@ def measure(file: Path) -> None:
                 "seconds": round(seconds, 1),
                 "rows_per_second": round(findings.entries / seconds),
                 "cpu_seconds": round(sum(one.ru_utime + one.ru_stime for one in (own, children)), 1),
-                "peak_mb": round(own.ru_maxrss / 1024),
+                "peak_mb": _peak_mb(),
                 "largest_child_mb": round(children.ru_maxrss / 1024),
             }
         )
     )
+
+
+def _peak_mb() -> int:
+    """Of this process; ru_maxrss would begin with what its parent had when it started this one."""
+    said = Path("/proc/self/status").read_text()
+    return int(said.split("VmHWM:")[1].split()[0]) // 1024
 
 
 def main(arguments: list[str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from . import ledger, seals
 from .database import Database, Transaction
@@ -113,6 +114,11 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     _accounts(tx, found, walked.sums)
     progress(found.entries, found.entries)
     return found
+
+
+def _yuan(amount: Any) -> str:
+    """An amount in 元; what is none (SQLite keeps 1.5 or text in a column of numbers) as it stands there."""
+    return format_yuan(amount) if isinstance(amount, int) else repr(amount)
 
 
 def _rows(tx: Transaction, statement: str) -> Iterator[Any]:
@@ -214,8 +220,10 @@ def _walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walke
     closing = iter([*part.closed_by, None])
     seal, hashed = next(closing), part.before
     stretch: list[list[Any]] = []
-    upto = "" if part.last is None else f" AND id <= {part.last}"
-    for rows in _raw(tx, f"SELECT {seals.COLUMNS} FROM entry WHERE id > {part.after}{upto} ORDER BY id"):
+    within = [f"id > {part.after}"] if part.after else []  # a number below 0 is looked at as well
+    within += [] if part.last is None else [f"id <= {part.last}"]
+    where = f"WHERE {' AND '.join(within)}" if within else ""
+    for rows in _raw(tx, f"SELECT {seals.COLUMNS} FROM entry {where} ORDER BY id"):
         for row in rows:
             (id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt, cached, creation, completion,
              reasoning, _precharge_id, _reverses_id, _operator, _remark, _created, _recorded) = row  # fmt: skip
@@ -232,8 +240,8 @@ def _walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walke
                     found.note(
                         "entry", id,
                         N_("Entry {id} of {user_id} ends with {kept} 元, but the entries up to it add up to {sum} 元."),
-                        user_id=names.accounts.get(account_id), kept=format_yuan(balance_after),
-                        sum=format_yuan(account.last + amount),
+                        user_id=names.accounts.get(account_id), kept=_yuan(balance_after),
+                        sum=_yuan(account.last + amount),
                     )  # fmt: skip
                 account.last = balance_after
                 account.added += amount
@@ -295,7 +303,8 @@ def _rates(row: Any) -> Rates | None:
 
 def _close(found: Findings, seal: Seal, before: str, stretch: list[list[Any]]) -> str:
     """Compare a seal with the entries that it closed; the hash that the next one stands on."""
-    if len(stretch) != seal.entries or seals.hash_of(before, stretch) != seal.hash:
+    fits = len(stretch) == seal.entries and bool(stretch) and stretch[-1][0] == seal.last_entry_id
+    if not fits or seals.hash_of(before, stretch) != seal.hash:
         first = stretch[0][0] if stretch else seal.last_entry_id
         found.note(
             "seal", seal.number,
@@ -432,13 +441,13 @@ def _accounts(tx: Transaction, found: Findings, sums: dict[int, Sums]) -> None:
         if row.balance != account.added:
             found.note(
                 "account", user_id, N_("The balance of {id} is kept as {kept} 元, but its entries add up to {sum} 元."),
-                kept=format_yuan(row.balance), sum=format_yuan(account.added),
+                kept=_yuan(row.balance), sum=_yuan(account.added),
             )  # fmt: skip
         if row.total_consumed != account.consumed:
             found.note(
                 "account", user_id,
                 N_("What {id} has consumed is kept as {kept} 元, but its calls less reversals add up to {sum} 元."),
-                kept=format_yuan(row.total_consumed), sum=format_yuan(account.consumed),
+                kept=_yuan(row.total_consumed), sum=_yuan(account.consumed),
             )  # fmt: skip
         if row.hold_expires_at_ns != deadlines.get(row.id):
             found.note("account", user_id, N_("The next deadline of {id} is not the earliest of its open precharges."))
@@ -463,7 +472,7 @@ def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
     if kept != cost:
         found.note(
             "entry", id, N_("Entry {id} cost {kept} 元, but its tokens at its price cost {sum} 元."),
-            kept=format_yuan(kept), sum=format_yuan(cost),
+            kept=_yuan(kept), sum=_yuan(cost),
         )  # fmt: skip
 
 
@@ -606,6 +615,20 @@ ORDER BY account_id, period, model_id, kind
 
 
 def _usage_sums(tx: Transaction, found: Findings) -> None:
+    try:
+        _compare_usage_sums(tx, found)
+    except OperationalError as error:
+        if "integer overflow" not in str(error.orig):
+            raise
+        found.note("usage_sum", None, N_("The sums of usage hold a number that is larger than any can be."))
+
+
+def _whole(sum: Any) -> Any:
+    """Postgres adds whole numbers up to a Decimal."""
+    return int(sum) if sum == sum // 1 and abs(sum) < 2**64 else sum
+
+
+def _compare_usage_sums(tx: Transaction, found: Findings) -> None:
     for row in _rows(tx, _USAGE):
         found.note(
             "usage_sum", f"{row.account_id}/{row.period}/{row.model_id}/{row.kind}",
@@ -613,8 +636,8 @@ def _usage_sums(tx: Transaction, found: Findings) -> None:
                 "The sum for account number {account}, quarter of an hour {period} and model number {model} is kept "
                 "as {kept} 元, but what its entries say differs by {difference} 元 and {calls} calls."
             ),
-            account=row.account_id, period=row.period, model=row.model_id, kept=format_yuan(int(row.kept)),
-            difference=format_yuan(-int(row.cost)), calls=-int(row.calls),
+            account=row.account_id, period=row.period, model=row.model_id, kept=_yuan(_whole(row.kept)),
+            difference=_yuan(-_whole(row.cost)), calls=-_whole(row.calls),
         )  # fmt: skip
 
 
@@ -641,17 +664,27 @@ def _loose_ends(tx: Transaction, found: Findings) -> None:
 
 
 def _seals(tx: Transaction) -> list[Seal]:
-    return list(seals.every(tx))
+    """The seals up to the first that is out of its place."""
+    good: list[Seal] = []
+    for seal in seals.every(tx):
+        if not _in_place(seal, good):
+            break
+        good.append(seal)
+    return good
+
+
+def _in_place(seal: Seal, before: Sequence[Seal]) -> bool:
+    """Seals are numbered from 1 without gaps, and each ends after the one before."""
+    last = before[-1].last_entry_id if before else 0
+    whole = isinstance(seal.last_entry_id, int)  # SQLite keeps text in a column of numbers
+    return seal.number == len(before) + 1 and whole and seal.last_entry_id > last
 
 
 def _seal_numbers(tx: Transaction, found: Findings) -> None:
-    """Seals are numbered from 1 without gaps, and each ends after the one before."""
-    last = 0
-    for place, seal in enumerate(_seals(tx), start=1):
-        if seal.number != place or seal.last_entry_id <= last:
-            found.note("seal", place, N_("Seal {id} is missing, or out of its place."))
-            return
-        last, found.seals, found.newest_seal = seal.last_entry_id, place, seal.hash
+    good = _seals(tx)
+    found.seals, found.newest_seal = len(good), good[-1].hash if good else None
+    if len(good) != tx.connection().scalar(sa.text("SELECT count(*) FROM seal")):
+        found.note("seal", len(good) + 1, N_("Seal {id} is missing, or out of its place."))
 
 
 # What was found last

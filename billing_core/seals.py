@@ -64,12 +64,17 @@ class Names:
         )
 
     def canonical(self, row: Any) -> list[Any]:
-        """An entry in the order of FIELDS, for a row of COLUMNS."""
+        """An entry in the order of FIELDS, for a row of COLUMNS. A number that names nothing, which no honest entry
+        has, stands as [number], so that it isn't taken for none."""
         whole = list(row)
-        whole[1] = self.accounts.get(whole[1])
-        whole[6] = self.models.get(whole[6])
-        whole[7] = self.prices.get(whole[7])
-        whole[15] = self.accounts.get(whole[15])
+        try:
+            whole[1] = self.accounts[row[1]]
+            whole[6] = self.models[row[6]]
+            whole[7] = self.prices[row[7]]
+            whole[15] = self.accounts[row[15]]
+        except KeyError:
+            for place, names in ((1, self.accounts), (6, self.models), (7, self.prices), (15, self.accounts)):
+                whole[place] = names[row[place]] if row[place] in names else [row[place]]
         return whole
 
 

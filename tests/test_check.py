@@ -164,6 +164,24 @@ def test_a_row_that_the_database_would_not_have_taken_is_named(books: Database) 
         assert ("entry", 13, "Entry 13 holds something that can't be in its place.") in found(books)
 
 
+@pytest.mark.parametrize("column", ["amount", "balance_after", "cost"])
+def test_a_number_that_is_not_whole_is_told_of_as_it_stands(books: Database, column: str) -> None:
+    if books.is_sqlite:
+        tamper(books, f"{SET}{column} = 1.5 WHERE id = 2")
+        assert any(id == 2 for _, id, _ in found(books))
+
+
+def test_sums_too_large_to_add_up_are_found(books: Database) -> None:
+    tamper(books, f"UPDATE usage_sum SET calls = {2**63 - 1}", f"UPDATE usage_sum SET cost = {2**63 - 1}")
+    assert any(table == "usage_sum" for table, _, _ in found(books))
+
+
+def test_an_entry_before_the_first_is_looked_at(books: Database) -> None:
+    run(books, "INSERT INTO entry (id, account_id, type, amount, balance_after, cost, created_at_ns) "
+        "VALUES (-1, 2, 'recharge', 10000, 10000, 0, 1)")  # fmt: skip
+    assert any(name == "bob" and "entries add up to 2.00 元" in text for _, name, text in found(books))
+
+
 def test_a_row_whose_neighbour_is_gone_is_named(books: Database) -> None:
     if not books.file:  # foreign keys are triggers there
         run(books, "SET session_replication_role = replica", *_ORPHANS, "SET session_replication_role = origin")

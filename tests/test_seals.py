@@ -1,6 +1,8 @@
 """Seals close what was written, and whoever changes it afterwards is found, triggers or not."""
 
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -29,8 +31,10 @@ def tamper(db: Database, *statements: str) -> None:
     with db.writer.connect() as connection:
         if db.is_sqlite:
             connection.execute(sa.text("DROP TRIGGER entry_no_update"))
+            connection.execute(sa.text("DROP TRIGGER seal_no_update"))
         else:
             connection.execute(sa.text("ALTER TABLE entry DISABLE TRIGGER ALL"))
+            connection.execute(sa.text("ALTER TABLE seal DISABLE TRIGGER ALL"))
         for statement in statements:
             connection.execute(sa.text(statement))
         connection.commit()
@@ -71,6 +75,24 @@ def test_what_only_a_seal_sees_is_found(db: Database, ann: str, change: str) -> 
     seals.close(db, everything=True)
     tamper(db, change)
     assert "Seal 1 no longer fits" in " ".join(one.sentence() for one in check(db) if one.table == "seal")
+
+
+def test_a_number_that_names_nothing_is_not_taken_for_none(db: Database, ann: str) -> None:
+    if db.file:  # SQLite's foreign keys are off for whoever doesn't switch them on
+        recharge(db, 3)
+        seals.close(db, everything=True)
+        with closing(sqlite3.connect(db.file)) as connection, connection:
+            connection.execute("DROP TRIGGER entry_no_update")
+            connection.execute("UPDATE entry SET operator_id = 999 WHERE id = 2")
+        assert "Seal 1 no longer fits" in " ".join(one.sentence() for one in check(db) if one.table == "seal")
+
+
+@pytest.mark.parametrize("change", ["last_entry_id = 99", "number = 2"])
+def test_a_changed_seal_is_found(db: Database, ann: str, change: str) -> None:
+    recharge(db, 3)
+    seals.close(db, everything=True)
+    tamper(db, f"UPDATE seal SET {change}")
+    assert [one.id for one in check(db) if one.table == "seal"] == [1]
 
 
 def test_two_that_seal_at_once_make_each_seal_once(db: Database, ann: str) -> None:

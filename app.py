@@ -20,7 +20,7 @@ else:
 
     import api
     from api import sessions
-    from billing_core import signin
+    from billing_core import keeper, signin
     from billing_core.database import open_database
     from billing_core.errors import BillingError
     from pages.parts import frame
@@ -41,7 +41,9 @@ else:
                 )
         except (BillingError, OSError) as error:
             logging.getLogger("billing").error("%s", error)  # each page says the same to whoever opens it
+        ended = keeper.start(open_database)
         yield
+        ended.set()
 
     app = st.App(
         __file__,

@@ -3,13 +3,15 @@
 `uvicorn api:app` serves them alone, under PREFIX; the Streamlit app has `Door` in front of it.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from billing_core import keeper
 from billing_core.database import Database, open_database
 
 from . import errors, exports, health, openapi, routes, statements, undoing
@@ -43,16 +45,27 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
 SUPERVISION = ("/health", "/ready")
 """Answered at the root of the port as well, where supervisors look."""
 
+
+@asynccontextmanager
+async def _alone(_app: Starlette) -> AsyncIterator[None]:
+    """Without the Streamlit app in front, this server does what the app does by itself."""
+    ended = keeper.start(open_database)
+    yield
+    ended.set()
+
+
 _api = create_api()
 app = Starlette(
-    routes=[Mount(PREFIX, _api), *(Route(path, _api) for path in SUPERVISION)], exception_handlers=errors.HANDLERS
+    routes=[Mount(PREFIX, _api), *(Route(path, _api) for path in SUPERVISION)],
+    exception_handlers=errors.HANDLERS,
+    lifespan=_alone,
 )
 app.router.redirect_slashes = False
 
 
 class Door:
-    """ASGI middleware: what is under PREFIX or for supervisors goes to the API, all else to the app behind. Streamlit's own middleware would
-    refuse model ids such as a/../b, in words of its own."""
+    """ASGI middleware: what is under PREFIX or for supervisors goes to the API, all else to the app behind. Streamlit's
+    own middleware would refuse model ids such as a/../b, in words of its own."""
 
     def __init__(self, behind: ASGIApp):
         self.behind = behind

@@ -79,12 +79,15 @@ class Findings(list[Finding]):
 Progress = Callable[[int, int], None]
 
 
-def check(db: Database, progress: Progress | None = None) -> Findings:
-    """Look at every row of the ledger. `progress(entries so far, about how many)` is called as it goes.
+def check(
+    db: Database, progress: Progress | None = None, also: Callable[[Transaction], None] | None = None
+) -> Findings:
+    """Look at every row of the ledger. `progress(entries so far, about how many)` is called as it goes, and `also` before
+    it, in a transaction that sees the state that is checked.
 
     Raises DatabaseUnavailable.
     """
-    return db.read(_snapshot, db.url, progress or (lambda _done, _all: None))
+    return db.read(_snapshot, db.url, progress or (lambda _done, _all: None), also)
 
 
 def check_within(tx: Transaction) -> Findings:
@@ -92,10 +95,14 @@ def check_within(tx: Transaction) -> Findings:
     return _check(tx, None, lambda _done, _all: None)
 
 
-def _snapshot(tx: Transaction, url: str, progress: Progress) -> Findings:
+def _snapshot(
+    tx: Transaction, url: str, progress: Progress, also: Callable[[Transaction], None] | None = None
+) -> Findings:
     if not tx.is_sqlite:
         # Each statement of an ordinary transaction would see what was committed up to it.
         tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    if also is not None:
+        also(tx)
     return _check(tx, url, progress)
 
 

@@ -1,29 +1,16 @@
 """What shows an admin that the ledger is right: the last check, the newest seal, the last backup, and a seal that was kept."""
 
-import json
 import re
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from . import check, seals, undoing
+from . import check, keeping, seals, undoing
 from .actors import Actor
 from .database import Transaction
 from .errors import Invalid
 from .i18n import N_
-from .models import Seal, Setting
-
-
-@dataclass(frozen=True, slots=True)
-class Backup:
-    """The last backup that was tried; `error` says why it failed."""
-
-    at_ns: int
-    file: str | None = None
-    entries: int | None = None
-    seal_number: int | None = None
-    seal_hash: str | None = None
-    error: str | None = None
+from .models import Seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +21,7 @@ class State:
     newest: Seal | None
     unsealed: int
     """How many entries come after the newest seal."""
-    last_backup: Backup | None
+    last_backup: keeping.Backup | None
     unfinished: int
     """Jobs of reversals with something left to do."""
 
@@ -45,16 +32,9 @@ def state(tx: Transaction, *, actor: Actor) -> State:
     newest = seals.newest(tx)
     after = {"after": newest.last_entry_id if newest else 0}
     unsealed = tx.connection().scalar(sa.text("SELECT count(*) FROM entry WHERE id > :after"), after)
-    return State(check.last(tx), newest, int(unsealed or 0), _last_backup(tx), len(undoing.unfinished(tx, actor=actor)))
-
-
-def _last_backup(tx: Transaction) -> Backup | None:
-    row = tx.get(Setting, "_last_backup")
-    if row is None:
-        return None
-    told = json.loads(row.value)
-    known = ("at_ns", "file", "entries", "seal_number", "seal_hash", "error")
-    return Backup(**{name: told[name] for name in known if name in told})
+    return State(
+        check.last(tx), newest, int(unsealed or 0), keeping.last_backup(tx), len(undoing.unfinished(tx, actor=actor))
+    )
 
 
 def compare(tx: Transaction, number: str, hash: str, *, actor: Actor) -> str:

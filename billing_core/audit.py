@@ -25,7 +25,7 @@ SETUP_LINK = "setup link"
 """The origin of what the first admin's link does."""
 
 
-def note(tx: Transaction, actor: Actor, action: str, subject: str, **detail: Any) -> None:
+def note(tx: Transaction, /, actor: Actor, action: str, subject: str, **detail: Any) -> None:
     """Write down that `actor` did `action` to `subject`; `detail` is what changed, [from, to] by field, without secrets."""
     told = json.dumps(detail, ensure_ascii=False, default=str)
     row = Audit(

@@ -29,7 +29,7 @@ from .errors import Invalid
 from .i18n import N_, translate
 from .ledger import PERIOD_NS
 from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry, Seal, Setting
-from .money import format_yuan
+from .money import Hao, format_yuan
 from .pricing import Rates
 from .usage import Tokens
 
@@ -198,8 +198,8 @@ class Sums:
 
     last: int = 0
     """The last entry's balance_after."""
-    added: int = 0
-    consumed: int = 0
+    added: Hao = 0
+    consumed: Hao = 0
 
 
 @dataclass(slots=True)
@@ -547,8 +547,8 @@ def _reversal(found: Findings, row: Any) -> None:
 @dataclass(slots=True)
 class _Undone:
     type: str
-    cost: int
-    amount: int
+    cost: Hao
+    amount: Hao
 
 
 _RULES: dict[str, Callable[[Findings, Any], None]] = {

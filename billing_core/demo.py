@@ -21,7 +21,7 @@ from .errors import Conflict, InsufficientBalance, Invalid
 from .i18n import N_
 from .ledger import PERIOD_NS, SECOND, Receipt
 from .models import ACCOUNTS
-from .money import HAO_PER_YUAN, parse_price
+from .money import HAO_PER_YUAN, Hao, parse_price
 from .signin import actor_of
 from .usage import Tokens
 
@@ -437,7 +437,7 @@ class _Story:
         one.recharged_ns = tx.now_ns
         ledger.recharge(tx, one.user_id, one.size, actor=self.boss, remark=remark)
 
-    def _watch(self, one: _Member, at_ns: int, balance: int) -> None:
+    def _watch(self, one: _Member, at_ns: int, balance: Hao) -> None:
         """Ask for a recharge when the balance runs low."""
         if balance < one.size // 6 and not one.waits:
             one.waits = True

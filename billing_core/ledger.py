@@ -29,7 +29,7 @@ from .errors import (
 from .i18n import N_
 from .idempotency import Once
 from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry
-from .money import MAX_HAO, check_hao, format_yuan
+from .money import MAX_HAO, Hao, check_hao, format_yuan
 from .text import one_line
 from .usage import Tokens
 
@@ -52,9 +52,9 @@ class Receipt:
     entry_id: int
     user_id: str
     type: str
-    amount: int
-    cost: int
-    balance: int
+    amount: Hao
+    cost: Hao
+    balance: Hao
     """After it."""
     status: str
     created_at_ns: int
@@ -64,7 +64,7 @@ class Receipt:
     """The entries for other models within the same call; `amount`, `cost` and `balance` include them."""
 
     @property
-    def refunded(self) -> int:
+    def refunded(self) -> Hao:
         """What came back of a hold."""
         return max(self.amount, 0)
 
@@ -88,7 +88,7 @@ class _Locked:
     """An account's row, locked and changed by this transaction."""
 
     id: int
-    balance: int
+    balance: Hao
     status: str
 
 
@@ -96,7 +96,7 @@ class _Locked:
 
 
 def recharge(
-    tx: Transaction, user_id: str, amount: int, *, actor: Actor, remark: str = "", once: Once | None = None
+    tx: Transaction, user_id: str, amount: Hao, *, actor: Actor, remark: str = "", once: Once | None = None
 ) -> Receipt:
     """Change a balance by `amount` 毫: above 0 credits, below 0 debits, into debt where it is more than there is.
 
@@ -276,7 +276,7 @@ def _expire_one(tx: Transaction, user_id: str) -> int:
     return _expire(tx, _select_for_update(tx, user_id))
 
 
-def expired(tx: Transaction, account: Account) -> int:
+def expired(tx: Transaction, account: Account) -> Hao:
     """What has come back of an account's holds by their deadlines and isn't written down yet, in 毫."""
     if account.hold_expires_at_ns is None or account.hold_expires_at_ns > tx.now_ns:
         return 0
@@ -284,7 +284,7 @@ def expired(tx: Transaction, account: Account) -> int:
     return int(tx.connection().execute(select(func.coalesce(func.sum(HOLDS.c.held), 0)).where(*due)).scalar_one())
 
 
-def held(tx: Transaction, account: Account) -> int:
+def held(tx: Transaction, account: Account) -> Hao:
     """What an account's open holds hold, in 毫: off its balance, not yet consumed."""
     if account.hold_expires_at_ns is None:
         return 0
@@ -292,7 +292,7 @@ def held(tx: Transaction, account: Account) -> int:
     return int(tx.connection().execute(select(func.coalesce(func.sum(HOLDS.c.held), 0)).where(*still)).scalar_one())
 
 
-def balance(tx: Transaction, account: Account) -> int:
+def balance(tx: Transaction, account: Account) -> Hao:
     """What may still be spent, in 毫; holds past their deadline have come back."""
     return account.balance + expired(tx, account)
 
@@ -340,11 +340,11 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
 class Change:
     """What an operation would make of a balance, in 毫: shown before it counts."""
 
-    before: int
-    after: int
+    before: Hao
+    after: Hao
 
 
-def preview_recharge(tx: Transaction, user_id: str, amount: int, *, actor: Actor) -> Change:
+def preview_recharge(tx: Transaction, user_id: str, amount: Hao, *, actor: Actor) -> Change:
     """Raises Invalid for 0, UnknownAccount, Forbidden."""
     actor.must_be_admin()
     if amount == 0:
@@ -363,7 +363,7 @@ def preview_reversal(tx: Transaction, entry_id: int, *, actor: Actor) -> Change:
     return Change(before, before + undone(entry)[1])
 
 
-def undone(entry: Entry) -> tuple[int, int]:
+def undone(entry: Entry) -> tuple[Hao, Hao]:
     """What reversing an entry takes off the consumption and adds to the balance, in 毫."""
     if entry.type in ("deduct", "settle"):
         return entry.cost, entry.cost
@@ -395,7 +395,7 @@ def _call_time(tx: Transaction, created_at_ns: int | None) -> int:
     return created_at_ns
 
 
-def _bounded(cost: int) -> int:
+def _bounded(cost: Hao) -> Hao:
     if cost > MAX_HAO:
         raise Invalid(N_("The call would cost more than any entry can hold. Check the token counts."), field="tokens")
     return cost
@@ -408,7 +408,7 @@ class _Priced:
     model_id: int
     price_id: int | None
     tokens: Tokens
-    cost: int
+    cost: Hao
 
 
 def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> list[_Priced]:
@@ -417,7 +417,7 @@ def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> lis
 
 
 def _deduct(
-    tx: Transaction, account: _Locked, balance: int, calls: Iterable[_Priced], actor: Actor, at: int
+    tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int
 ) -> list[dict[str, Any]]:
     """Write what calls cost, an entry each, down from `balance`; the money has been taken."""
     entries = []
@@ -440,7 +440,7 @@ _TAKE = text(
 
 
 def _take(
-    tx: Transaction, user_id: str, cost: int, once: Once | None, *, consumed: int = 0, allow_debt: bool = False
+    tx: Transaction, user_id: str, cost: Hao, once: Once | None, *, consumed: Hao = 0, allow_debt: bool = False
 ) -> _Locked:
     """Take `cost` off a balance that covers it, in one statement. Raises what stands against it."""
     if user_id.isprintable():
@@ -482,7 +482,7 @@ def _lock(tx: Transaction, user_id: str, once: Once | None = None) -> _Locked:
     return _select_for_update(tx, user_id) if _expire(tx, account) else account
 
 
-def _move(tx: Transaction, account: _Locked, amount: int, *, consumed: int = 0) -> int:
+def _move(tx: Transaction, account: _Locked, amount: Hao, *, consumed: Hao = 0) -> Hao:
     """Add `amount` to a locked account's balance; the balance after it."""
     _check_balance(account.balance + amount)
     return int(
@@ -497,7 +497,7 @@ def _move(tx: Transaction, account: _Locked, amount: int, *, consumed: int = 0) 
     )
 
 
-def _check_balance(balance: int) -> None:
+def _check_balance(balance: Hao) -> None:
     if abs(balance) > MAX_BALANCE:
         raise Invalid(N_("The balance would be larger than the ledger can hold."), field="amount")
 
@@ -517,7 +517,7 @@ _INSERT_ENTRY = text(
 
 
 def _write(
-    tx: Transaction, account_id: int, type: str, amount: int, balance: int, actor: Actor | None, **columns: Any
+    tx: Transaction, account_id: int, type: str, amount: Hao, balance: Hao, actor: Actor | None, **columns: Any
 ) -> dict[str, Any]:
     """Write an entry; its columns."""
     row = {**_EMPTY_ENTRY, "cost": 0, "created_at_ns": tx.now_ns, **columns}
@@ -544,7 +544,7 @@ def _count(
     account_id: int,
     model_id: int | None,
     at_ns: int,
-    cost: int,
+    cost: Hao,
     calls: int,
     tokens: Tokens,
     kind: int = USED,

@@ -17,6 +17,7 @@ from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
 from .models import ACCOUNTS, ENTRIES, HOLDS, MODELS, PRICES
+from .money import Hao
 from .text import one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
@@ -44,9 +45,9 @@ class Row:
     user_id: str
     name: str
     type: str
-    amount: int
-    balance_after: int
-    cost: int
+    amount: Hao
+    balance_after: Hao
+    cost: Hao
     model: str | None
     prompt_tokens: int | None
     cached_tokens: int | None
@@ -220,7 +221,7 @@ class Sum:
     """What the filters show, added up: `cost` is consumption less reversals, `recharged` recharges, both in 毫."""
 
     entries: int
-    cost: int
+    cost: Hao
     recharged: int
 
 

@@ -5,25 +5,29 @@
 entry; `check` recomputes them.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 from sqlmodel import Field, SQLModel
+
+from .money import Hao, Micro
 
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _id() -> Column:
+def _id() -> Column[Any]:
     return Column(Id, primary_key=True, autoincrement=True)
 
 
-def _int(**options) -> Column:
+def _int(**options: Any) -> Column[Any]:
     return Column(BigInteger, **{"nullable": False, **options})
 
 
-def _ref(target: str, **options) -> Column:
+def _ref(target: str, **options: Any) -> Column[Any]:
     return Column(Id, ForeignKey(target), **{"nullable": False, **options})
 
 
-def _text(**options) -> Column:
+def _text(**options: Any) -> Column[Any]:
     return Column(Text, **{"nullable": False, **options})
 
 
@@ -47,9 +51,9 @@ class Account(SQLModel, table=True):
     email: str = Field(default="", sa_column=_text())
     role: str = Field(default="member", sa_column=_text())
     status: str = Field(default="active", sa_column=_text())
-    balance: int = Field(default=0, sa_column=_int())
+    balance: Hao = Field(default=0, sa_column=_int())
     """毫: the sum of the account's entries."""
-    total_consumed: int = Field(default=0, sa_column=_int())
+    total_consumed: Hao = Field(default=0, sa_column=_int())
     """毫: the cost of `deduct` and `settle` entries less their reversals."""
     hold_expires_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
     """The earliest deadline among the open holds: whoever has none pays nothing for expiry."""
@@ -78,12 +82,12 @@ class Price(SQLModel, table=True):
     model_id: int = Field(sa_column=_ref("model.id"))
     source: str = Field(sa_column=_text())
     """`database`: set by an admin; `catalogue`, `default`: built in, copied here when it is first charged."""
-    input: int | None = Field(sa_column=_int(nullable=True))
+    input: Micro | None = Field(sa_column=_int(nullable=True))
     """None: retired, the built-in price counts again."""
-    output: int | None = Field(sa_column=_int(nullable=True))
-    cache_read: int | None = Field(default=None, sa_column=_int(nullable=True))
+    output: Micro | None = Field(sa_column=_int(nullable=True))
+    cache_read: Micro | None = Field(default=None, sa_column=_int(nullable=True))
     """None: the same as `input`."""
-    cache_write: int | None = Field(default=None, sa_column=_int(nullable=True))
+    cache_write: Micro | None = Field(default=None, sa_column=_int(nullable=True))
     """None: the same as `input`."""
     valid_from_ns: int = Field(sa_column=_int())
     operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
@@ -117,11 +121,11 @@ class Entry(SQLModel, table=True):
     id: int | None = Field(default=None, sa_column=_id())
     account_id: int = Field(sa_column=_ref("account.id"))
     type: str = Field(sa_column=_text())
-    amount: int = Field(sa_column=_int())
+    amount: Hao = Field(sa_column=_int())
     """毫, what the entry adds to the balance; below 0 it takes."""
-    balance_after: int = Field(sa_column=_int())
+    balance_after: Hao = Field(sa_column=_int())
     """毫, the running sum of the account's amounts."""
-    cost: int = Field(default=0, sa_column=_int())
+    cost: Hao = Field(default=0, sa_column=_int())
     """毫: of a `deduct` or `settle` what the call cost, of a `precharge` what is held, of a `reversal` the consumption
     that it undoes, below 0; else 0."""
     model_id: int | None = Field(default=None, sa_column=_ref("model.id", nullable=True))
@@ -158,7 +162,7 @@ class Hold(SQLModel, table=True):
 
     precharge_id: int = Field(sa_column=_ref("entry.id", primary_key=True, autoincrement=False))
     account_id: int = Field(sa_column=_ref("account.id"))
-    held: int = Field(sa_column=_int())
+    held: Hao = Field(sa_column=_int())
     """毫"""
     expires_at_ns: int = Field(sa_column=_int())
     ended_by: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
@@ -178,7 +182,7 @@ class UsageSum(SQLModel, table=True):
     model_id: int = Field(sa_column=_ref("model.id", primary_key=True))
     kind: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     """USED, UNDONE_AT_CALL or UNDONE_AT_REVERSAL."""
-    cost: int = Field(sa_column=_int())
+    cost: Hao = Field(sa_column=_int())
     """毫"""
     calls: int = Field(sa_column=_int())
     prompt_tokens: int = Field(sa_column=_int())

@@ -6,10 +6,15 @@ A price is kept as an integer of 10⁻⁶ 元 per million tokens ("micro"), so t
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import TypeAlias
 
 from .errors import Invalid
 from .i18n import N_
 
+Hao: TypeAlias = int
+"""An amount in 毫."""
+Micro: TypeAlias = int
+"""A price in 10⁻⁶ 元 per million tokens."""
 HAO_PER_YUAN = 10_000
 MICRO_PER_YUAN = 1_000_000
 MAX_HAO = 10**15
@@ -41,7 +46,7 @@ def _scaled(number: Decimal, scale: int) -> int | None:
     return None if remainder else quotient
 
 
-def parse_yuan(value: str | int | Decimal, *, field: str = "amount") -> int:
+def parse_yuan(value: str | int | Decimal, *, field: str = "amount") -> Hao:
     """An amount in 元, as a person writes it ("1,234.5"), in 毫. Raises Invalid."""
     number = _exact(value)
     if number is None:
@@ -58,19 +63,19 @@ def parse_yuan(value: str | int | Decimal, *, field: str = "amount") -> int:
     return check_hao(hao, field=field)
 
 
-def check_hao(hao: int, *, field: str = "amount") -> int:
+def check_hao(hao: Hao, *, field: str = "amount") -> Hao:
     """`hao`, if one entry can move it. Raises Invalid."""
     if abs(hao) > MAX_HAO:
         raise Invalid(N_("The amount is too large. One entry moves at most 100,000,000,000 元."), field=field)
     return hao
 
 
-def to_yuan(hao: int) -> Decimal:
+def to_yuan(hao: Hao) -> Decimal:
     """毫 as an exact amount in 元, with four decimal places."""
     return Decimal(hao).scaleb(-4)
 
 
-def format_yuan(hao: int, *, sign: bool = False, decimals: int = 2) -> str:
+def format_yuan(hao: Hao, *, sign: bool = False, decimals: int = 2) -> str:
     """毫 in 元 for reading: "1,234.50", from `decimals` to four decimals; with `sign`, "+" where it is above 0."""
     whole, rest = divmod(abs(hao), HAO_PER_YUAN)
     digits = f"{rest:04d}"
@@ -79,12 +84,12 @@ def format_yuan(hao: int, *, sign: bool = False, decimals: int = 2) -> str:
     return f"{prefix}{whole:,}.{digits}"
 
 
-def decimals_needed(amounts: Iterable[int]) -> int:
+def decimals_needed(amounts: Iterable[Hao]) -> int:
     """How many decimals a column of amounts in 毫 needs, to be written alike: two to four."""
     return max((len(f"{abs(hao) % HAO_PER_YUAN:04d}".rstrip("0")) for hao in amounts if hao % 100), default=2)
 
 
-def parse_price(value: str | int | Decimal, *, field: str = "price") -> int:
+def parse_price(value: str | int | Decimal, *, field: str = "price") -> Micro:
     """A price in 元 per million tokens as an integer of 10⁻⁶ 元. Raises Invalid."""
     number = _exact(value)
     if number is None:
@@ -101,13 +106,13 @@ def parse_price(value: str | int | Decimal, *, field: str = "price") -> int:
     return micro
 
 
-def price_yuan(micro: int) -> Decimal:
+def price_yuan(micro: Micro) -> Decimal:
     """10⁻⁶ 元 as an exact price in 元, without trailing zeros."""
     number = Decimal(micro).scaleb(-6)
     return number.quantize(Decimal(1)) if number == number.to_integral_value() else number.normalize()
 
 
-def format_price(micro: int) -> str:
+def format_price(micro: Micro) -> str:
     """A price in 元 per million tokens for reading: at least two decimals, thousands separated."""
     whole, rest = divmod(micro, MICRO_PER_YUAN)
     decimals = f"{rest:06d}"

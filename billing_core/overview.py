@@ -13,6 +13,7 @@ from . import accounts, ledger, stats
 from .actors import Actor
 from .database import Transaction
 from .models import ENTRIES, Account
+from .money import Hao
 from .stats import Period
 
 DAYS = 30
@@ -30,9 +31,9 @@ class Overview:
     name: str
     role: str
     status: str
-    balance: int
-    held: int
-    total_consumed: int
+    balance: Hao
+    held: Hao
+    total_consumed: Hao
     spent_daily: list[int]
     days_left: int | None
     """Whole days at the present pace; None where nothing is spent."""
@@ -62,7 +63,7 @@ def _overview(tx: Transaction, account: Account, spent_daily: list[int]) -> Over
     )
 
 
-def days_left(balance: int, spent: int) -> int | None:
+def days_left(balance: Hao, spent: Hao) -> int | None:
     """How many whole days `balance` lasts where `spent` went in PACE_DAYS; None where nothing was spent."""
     return max(balance, 0) * PACE_DAYS // spent if spent > 0 else None
 
@@ -120,8 +121,8 @@ class Team:
     """All accounts that a search finds, by name; the sums are over all there are."""
 
     rows: list[Overview]
-    balance: int
-    spent: int
+    balance: Hao
+    spent: Hao
     soon: list[Overview]
     """Who runs out within SOON_DAYS."""
     in_debt: list[Overview]

@@ -20,7 +20,7 @@ from .database import Transaction
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import Model, Price
-from .money import MAX_PRICE_MICRO, price_yuan
+from .money import MAX_PRICE_MICRO, Hao, Micro, price_yuan
 from .usage import Tokens
 
 PAST_SECONDS = 60
@@ -31,25 +31,25 @@ PAST_SECONDS = 60
 class Rates:
     """A model's price, in 10⁻⁶ 元 per million tokens."""
 
-    input: int
-    output: int
-    cache_read: int
-    cache_write: int
+    input: Micro
+    output: Micro
+    cache_read: Micro
+    cache_write: Micro
     source: str
     """`database`, `catalogue` (a built-in price for this model) or `default`."""
     price_id: int | None = None
     valid_from_ns: int | None = None
 
     @property
-    def parts(self) -> tuple[int, int, int, int]:
+    def parts(self) -> tuple[Micro, Micro, Micro, Micro]:
         """In the order of PARTS."""
         return self.input, self.output, self.cache_read, self.cache_write
 
-    def cost(self, tokens: Tokens) -> int:
+    def cost(self, tokens: Tokens) -> Hao:
         """What a call costs, in 毫."""
         return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
 
-    def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> int:
+    def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> Hao:
         """What so many tokens cost, in 毫: each kind × its price, summed exactly, rounded up once."""
         micro = (
             uncached * self.input
@@ -59,7 +59,7 @@ class Rates:
         )
         return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
 
-    def most(self, prompt: int, completion: int) -> int:
+    def most(self, prompt: int, completion: int) -> Hao:
         """The most that a call of so many tokens can cost, in 毫, however its prompt is cached."""
         return -(
             -(prompt * max(self.input, self.cache_read, self.cache_write) + completion * self.output) // 100_000_000
@@ -169,7 +169,7 @@ def _builtin(known: Mapping[str, str], model: str) -> Rates:
     return _catalogue(model, Decimal(known["usd_rate"])) or default
 
 
-def _micro(yuan: Decimal) -> int:
+def _micro(yuan: Decimal) -> Micro:
     return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
 
 
@@ -221,7 +221,7 @@ def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
 # Setting and listing
 
 PARTS = ("input", "output", "cache_read", "cache_write")
-Prices = tuple[int, int, int | None, int | None]
+Prices = tuple[Micro, Micro, Micro | None, Micro | None]
 """In the order of PARTS, in 10⁻⁶ 元 per million tokens; a cache price of None is the same as that of input."""
 
 
@@ -230,10 +230,10 @@ class SetPrice:
     """A price that an admin set, in 10⁻⁶ 元 per million tokens. `input` None: retired from then on."""
 
     model: str
-    input: int | None
-    output: int | None
-    cache_read: int | None
-    cache_write: int | None
+    input: Micro | None
+    output: Micro | None
+    cache_read: Micro | None
+    cache_write: Micro | None
     valid_from_ns: int
 
 
@@ -248,12 +248,12 @@ def _check_price(micro: object, part: str) -> None:
 def set_price(
     tx: Transaction,
     model: str,
-    input: int | None,
-    output: int | None,
+    input: Micro | None,
+    output: Micro | None,
     *,
     actor: Actor,
-    cache_read: int | None = None,
-    cache_write: int | None = None,
+    cache_read: Micro | None = None,
+    cache_write: Micro | None = None,
     valid_from_ns: int | None = None,
 ) -> Price:
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see

@@ -23,6 +23,7 @@ from .errors import Invalid
 from .i18n import N_
 from .ledger import PERIOD_NS
 from .models import ACCOUNTS, MODELS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from .money import Hao
 from .pricing import Rates
 
 SECOND = 1_000_000_000
@@ -48,7 +49,7 @@ class Used:
     period: int
     """The period's place in the list that was asked for."""
     name: str
-    cost: int
+    cost: Hao
     calls: int
     prompt_tokens: int
     cached_tokens: int

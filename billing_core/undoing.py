@@ -25,6 +25,7 @@ from .i18n import N_
 from .idempotency import Once
 from .logs import Filters
 from .models import ACCOUNTS, ENTRIES, HOLDS, ITEMS, JOBS, ReversalJob
+from .money import Hao
 from .text import one_line
 
 MOST = 100_000
@@ -53,7 +54,7 @@ class Seen:
     last_id: int
     entries: int
     to_reverse: int
-    amount: int
+    amount: Hao
     """What it adds to all balances, in 毫."""
 
 
@@ -111,7 +112,7 @@ class _Chosen:
     id: int
     account_id: int
     type: str
-    amount: int
+    amount: Hao
     """What its reversal adds to the balance, in 毫."""
     why_not: str | None
     refusal: BillingError | None

@@ -1,5 +1,7 @@
 """Balance: how much is left, and how long will it last?"""
 
+from typing import Any
+
 import streamlit as st
 
 from billing_core import logs, overview, pricing, stats
@@ -18,7 +20,7 @@ def page(viewer: Viewer) -> None:
 def show(viewer: Viewer, user_id: str) -> None:
     actor, tz = viewer.actor, viewer.tz
 
-    def read(tx: Transaction) -> tuple:
+    def read(tx: Transaction) -> tuple[Any, ...]:
         days = overview.last_days(tx, tz)
         mine = overview.one(tx, user_id, actor=actor, tz=tz)
         return (

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
+from typing import Any
 
 import streamlit as st
 
@@ -18,7 +19,7 @@ from .parts.words import SOURCES, _, count, moment, ngettext, price, sentence, y
 
 
 def page(viewer: Viewer) -> None:
-    def read(tx: Transaction) -> tuple:
+    def read(tx: Transaction) -> tuple[Any, ...]:
         whose = None if viewer.is_admin else viewer.user_id
         used = stats.usage(tx, overview.last_days(tx, viewer.tz), actor=viewer.actor, user_id=whose)
         return (

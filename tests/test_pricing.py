@@ -142,8 +142,8 @@ def test_a_name_that_no_model_has_costs_the_default(db: Database, model: str) ->
 def test_the_rate_moves_the_built_in_prices_and_nothing_that_was_charged(db: Database, ann: str) -> None:
     charge = (ledger.charge, ann, "openai/gpt-4o", Tokens(1000, 0))
     first = db.write(*charge, actor=SHELL, allow_debt=True)
-    db.write(settings.change, "usd_rate", "14.4")
-    db.write(settings.change, "default_input_price", "1")
+    db.write(settings.change, "usd_rate", "14.4", actor=SHELL)
+    db.write(settings.change, "default_input_price", "1", actor=SHELL)
     second = db.write(*charge, actor=SHELL, allow_debt=True)
     assert (first.cost, second.cost) == (180, 360)
     assert [db.read(logs.one, one.entry_id, actor=SHELL).price_input for one in (first, second)] == [
@@ -166,7 +166,7 @@ def test_the_rate_moves_the_built_in_prices_and_nothing_that_was_charged(db: Dat
 )
 def test_a_setting_that_cannot_be_is_refused(db: Database, name: str, value: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
-        db.write(settings.change, name, value)
+        db.write(settings.change, name, value, actor=SHELL)
     assert db.read(settings.read) == settings.DEFAULTS
 
 

@@ -18,7 +18,7 @@ import typer
 
 from ..errors import Invalid
 from ..i18n import N_, choose_language, ntranslate, translate
-from ..money import to_yuan
+from ..money import Hao, to_yuan
 
 if TYPE_CHECKING:
     from ..database import Database
@@ -170,7 +170,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=plain))
 
 
-def hao(name: str, amount: int) -> dict[str, Any]:
+def hao(name: str, amount: Hao) -> dict[str, Any]:
     """An amount as JSON has it, exact in both units."""
     return {f"{name}_hao": amount, f"{name}_yuan": f"{to_yuan(amount):f}"}
 

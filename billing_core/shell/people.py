@@ -8,7 +8,7 @@ import typer
 from ..errors import Invalid
 from ..glossary import RIGHTS, ROLES, STATUSES
 from ..i18n import N_, translate
-from ..money import format_yuan
+from ..money import Hao, format_yuan
 from .help import Shell
 from .output import (
     Column,
@@ -89,7 +89,7 @@ def add(
         )
 
 
-def _as_json(one: Any, balance: int) -> dict[str, Any]:
+def _as_json(one: Any, balance: Hao) -> dict[str, Any]:
     return {
         "user_id": one.user_id, "name": one.name, "email": one.email, "role": one.role, "status": one.status,
         **hao("balance", balance), **hao("total_consumed", one.total_consumed),

@@ -85,7 +85,7 @@ def _stacked(
         labelExpr=f"{labels!r}[datum.value]", grid=False,
     )  # fmt: skip
     return (
-        alt.Chart(alt.Data(values=data))
+        alt.Chart(alt.Data(values=data))  # type: ignore[no-untyped-call]
         .mark_bar(cornerRadius=1)
         .transform_filter(chosen)
         .encode(

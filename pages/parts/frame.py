@@ -3,6 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -77,7 +78,7 @@ def _show() -> None:
     chosen.run()
 
 
-def _page(viewer: Viewer, room: tuple) -> st.Page:
+def _page(viewer: Viewer, room: tuple[Any, ...]) -> st.Page:
     path, title, icon, function = room
     page = st.Page(
         partial(function, viewer),

@@ -277,7 +277,7 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
         return DatabaseUnavailable(
             N_("The database is read-only. Give the app the right to write the file and its folder, then try again.")
         )
-    if "locked" in text or "busy" in text:
+    if "locked" in text or "busy" in text or "lock timeout" in text:
         return DatabaseUnavailable(_BUSY)
     if "full" in text or "no space" in text:
         return DatabaseUnavailable(N_("The disk is full. Nothing was changed; make room, then try again."))

@@ -15,7 +15,7 @@ from billing_core import accounts, ledger
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction
-from billing_core.errors import Conflict
+from billing_core.errors import Conflict, DatabaseUnavailable
 from billing_core.idempotency import Once
 from billing_core.ledger import Receipt
 from billing_core.usage import Tokens
@@ -203,3 +203,20 @@ def test_a_settle_and_an_expiry_at_the_deadline_end_a_hold_once(team: Database, 
         assert isinstance(settled, Conflict)  # the deadline has come, whoever writes it down
         assert team.read(lambda tx: ledger.balance(tx, accounts.find(tx, "ann"))) == before
     assert not check(team)
+
+
+def test_a_lock_that_is_not_had_in_time_is_a_busy_database(postgres_database: str) -> None:
+    db = Database(postgres_database)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+
+    def impatient(tx: Transaction) -> None:
+        tx.connection().execute(sa.text("SET LOCAL lock_timeout = '50ms'"))
+        ledger.recharge(tx, "ann", 100, actor=SHELL)
+
+    def while_ann_is_written(tx: Transaction) -> None:
+        ledger.recharge(tx, "ann", 100, actor=SHELL)
+        with pytest.raises(DatabaseUnavailable, match="The database is busy"):
+            db.write(impatient)
+
+    db.write(while_ann_is_written)
+    db.close()

@@ -331,6 +331,7 @@ def test_any_order_of_operations_ends_as_a_short_model_says(db: Database, clock:
         max_examples=max(64, settings().max_examples // 2),
         stateful_step_count=50,
         deadline=None,
+        derandomize=True,  # the same two thousand steps in every run
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(lambda: LedgerMachine(db, clock), settings=chosen)

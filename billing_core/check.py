@@ -14,6 +14,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -115,6 +116,7 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
         known = _seals(tx)
         walked = _walk(tx, Part(0, None, known), lambda done: progress(done, total))
         _beside(tx, found)
+        _usage_sums(tx, found)
     found.entries = walked.entries
     for finding in walked.findings:
         found.add(finding)
@@ -133,13 +135,12 @@ def _rows(tx: Transaction, statement: str) -> Iterator[Any]:
 
 
 def _beside(tx: Transaction, found: Findings) -> None:
-    """All but the walk through the entries."""
+    """All but the walk through the entries and the sums of use."""
     _file(tx, found)
     _triggers(tx, found)
     _seal_numbers(tx, found)
     _entries_that_name_others(tx, found)
     _holds(tx, found)
-    _usage_sums(tx, found)
     _loose_ends(tx, found)
 
 
@@ -339,18 +340,23 @@ def _walk_in_parts(tx: Transaction, found: Findings, url: str, total: int, progr
     snapshot = None if tx.is_sqlite else str(tx.connection().scalar(sa.text("SELECT pg_export_snapshot()")))
     parts = _parts(tx, total)
     workers = [_Worker(url, snapshot, part) for part in parts]
+    # The sums of use are compared in a statement of its own, which sees sums and entries of one state, whichever it is.
+    of_use, another = Findings(), Database(url)
     try:
-        with ThreadPoolExecutor(1) as aside:
-            rest = aside.submit(_beside, tx, found)
-            while not (rest.done() and all(one.ended.wait(0.1) for one in workers)):
+        with ThreadPoolExecutor(2) as aside:
+            rest = [aside.submit(_beside, tx, found), aside.submit(another.read, _usage_sums, of_use)]
+            while not all(one.done() for one in rest) or not all(one.ended.is_set() for one in workers):
                 progress(sum(one.entries for one in workers), total)
-                if not rest.done():
-                    workers[0].ended.wait(0.1)
-            rest.result()
+                time.sleep(0.1)
+            for task in rest:
+                task.result()
         walked = [one.walked or _walk(tx, one.part, lambda _entries: None) for one in workers]
     finally:
-        for one in workers:
-            one.process.kill()
+        another.close()
+        for worker in workers:
+            worker.process.kill()
+    for finding in of_use:
+        found.add(finding)
     whole = Walked()
     for each in walked:
         whole.entries += each.entries

@@ -146,6 +146,7 @@ def test_a_troubled_database_gets_one_sentence(
     trouble(Path(sqlite_url.removeprefix("sqlite:///")))
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30).run()
     assert [one.replace("\\", "") for one in errors(app)] == [sentence]
+    assert "This page tries again every 5 s." in [one.value for one in app.caption]
 
 
 def test_a_wrong_database_url_gets_one_sentence(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

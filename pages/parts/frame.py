@@ -36,6 +36,7 @@ ROOMS = {
     ],
 }
 """The navigation's sections, each page with its address, title, icon and function. The second is for admins."""
+AGAIN_SECONDS = 5
 UNLISTED = ("account",)
 """Pages that others lead to."""
 
@@ -48,6 +49,18 @@ def show() -> None:
     except BillingError as error:
         viewers.choose(None)
         told.problem(error, st.container())
+        if isinstance(error, DatabaseUnavailable):
+            st.session_state["tried"] = False
+            _try_again()
+
+
+@st.fragment(run_every=AGAIN_SECONDS)
+def _try_again() -> None:
+    """Load the page anew after a while, at its own address: it goes on by itself once the database is back."""
+    if st.session_state["tried"]:
+        address.go(st.context.url or "/")
+    st.session_state["tried"] = True
+    st.caption(_("This page tries again every {n} s.", n=AGAIN_SECONDS))
 
 
 def _show() -> None:

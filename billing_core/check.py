@@ -119,6 +119,7 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     else:
         known = _seals(tx)
         walked = _walk(tx, Part(0, None, known, salt), lambda done: progress(done, total))
+        _file(tx, found)
         _beside(tx, found)
         kept = _kept(tx, salt)
     if kept is None or walked.used != kept:
@@ -141,8 +142,7 @@ def _rows(tx: Transaction, statement: str) -> Iterator[Any]:
 
 
 def _beside(tx: Transaction, found: Findings) -> None:
-    """All but the walk through the entries and the sums of use."""
-    _file(tx, found)
+    """All but the walk through the entries, the sums of use and the file."""
     _triggers(tx, found)
     _seal_numbers(tx, found)
     _entries_that_name_others(tx, found)
@@ -375,17 +375,22 @@ def _walk_in_parts(
         _beside(tx, found)
         return _kept(tx, salt)
 
+    another, of_file = Database(url), Findings()
     try:
-        with ThreadPoolExecutor(1) as pool:
-            rest = pool.submit(aside)
-            while not rest.done() or not all(one.ended.is_set() for one in workers):
+        with ThreadPoolExecutor(2) as pool:
+            rest, file = pool.submit(aside), pool.submit(another.read, _file, of_file)
+            while not (rest.done() and file.done()) or not all(one.ended.is_set() for one in workers):
                 progress(sum(one.entries for one in workers), total)
                 time.sleep(0.1)
             kept = rest.result()
+            file.result()
         walked = [one.walked or _walk(tx, one.part, lambda _entries: None) for one in workers]
     finally:
+        another.close()
         for worker in workers:
             worker.process.kill()
+    for finding in of_file:
+        found.add(finding)
     whole = Walked()
     for each in walked:
         whole.entries += each.entries

@@ -3,6 +3,7 @@
 import ast
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from math import ceil
 from pathlib import Path
 
@@ -72,7 +73,7 @@ NOT_MONEY = [
 ]
 
 
-@pytest.mark.parametrize("value", NOT_MONEY, ids=repr)
+@pytest.mark.parametrize("value", NOT_MONEY, ids=count())
 def test_what_is_not_money_is_refused_with_the_field_and_a_sentence(value: object) -> None:
     for parse in (money.parse_yuan, money.parse_price):
         with pytest.raises(Invalid, match="元") as refused:

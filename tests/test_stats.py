@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from itertools import pairwise
+from itertools import count, pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -194,7 +194,7 @@ def test_a_moment_survives_its_way_through_a_zone() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Nowhere/Land", "../etc/passwd", "/etc/localtime", "utc ", "a\0b", "\ud800"], ids=repr
+    "name", ["Nowhere/Land", "../etc/passwd", "/etc/localtime", "utc ", "a\0b", "\ud800"], ids=count()
 )
 def test_a_zone_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="not a time zone"):

@@ -33,7 +33,7 @@ from .i18n import N_, translate
 from .ledger import PERIOD_NS
 from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry, Seal, Setting
 from .money import Hao, format_yuan
-from .pricing import Rates
+from .pricing import rates_of
 from .usage import Tokens
 
 ROWS_AT_ONCE = 5000
@@ -246,7 +246,7 @@ def _walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walke
     fingerprint = Sketch(part.salt).of
     names = seals.Names.read(tx)
     prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
-    rates = {id: (row.model_id, row_rates) for id, row in prices.items() if (row_rates := _rates(row)) is not None}
+    rates = {id: (row.model_id, row_rates) for id, row in prices.items() if (row_rates := rates_of(row)) is not None}
     if part.after:
         before = tx.connection().execute(sa.text(_BALANCES_BEFORE.format(after=part.after)))
         sums = {row[0]: Sums(row[1]) for row in before if row[1] is not None}
@@ -328,13 +328,6 @@ def _raw(tx: Transaction, statement: str) -> Iterator[list[Any]]:
             yield rows
     finally:
         cursor.close()
-
-
-def _rates(row: Any) -> Rates | None:
-    if row.input is None or row.output is None:
-        return None
-    read, write = (row.input if cache is None else cache for cache in (row.cache_read, row.cache_write))
-    return Rates(row.input, row.output, read, write, row.source)
 
 
 def _close(found: Findings, seal: Seal, before: str, stretch: list[list[Any]]) -> str:
@@ -507,7 +500,7 @@ def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
         row[:13]
     )
     price = prices.get(price_id)
-    rates = None if price is None else _rates(price)
+    rates = None if price is None else rates_of(price)
     if price is None or rates is None or price.model_id != model_id:
         found.note("entry", id, N_("Entry {id} names no price of its model."))
         return

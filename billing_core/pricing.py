@@ -88,7 +88,8 @@ def model_number(tx: Transaction, name: str) -> int:
     return int(found or 0)
 
 
-def _rates(row: Any) -> Rates | None:
+def rates_of(row: Any) -> Rates | None:
+    """A row of `price` as it counts; None where it ends a set price."""
     if row.input is None or row.output is None:
         return None
     return Rates(
@@ -128,7 +129,7 @@ def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
     row = tx.connection().execute(_PRICE_AT, {"model": number, "at": at_ns}).first()
     if row is None and at_ns < tx.now_ns:
         row = tx.connection().execute(_FIRST_PRICE, {"model": number, "at": tx.now_ns}).first()
-    return _rates(row) if row else None
+    return rates_of(row) if row else None
 
 
 def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
@@ -150,7 +151,7 @@ def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
         tx.add(Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns))
         tx.flush()
         row = tx.connection().execute(_BUILTIN_ROW, content).first()
-    found = _rates(row)
+    found = rates_of(row)
     assert found is not None
     return number, found
 
@@ -381,7 +382,7 @@ def current(tx: Transaction) -> list[Current]:
 
 
 def _current(model: str, price: Price | None, known: Mapping[str, str]) -> Current:
-    rates = _rates(price) if price else None
+    rates = rates_of(price) if price else None
     if price and rates:
         return Current(model, rates, (rates.input, rates.output, price.cache_read, price.cache_write))
     rates = _builtin(known, model)
@@ -460,6 +461,6 @@ def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     """The price that an entry names, as it was."""
     row = tx.get(Price, price_id)
-    rates = _rates(row) if row else None
+    rates = rates_of(row) if row else None
     assert rates is not None
     return rates

@@ -1,22 +1,28 @@
 """Backups: made while the app runs, checked before they count as done, and brought back without losing what is there.
 
 SQLite is copied by its own backup API and compressed with gzip. Postgres is dumped and restored by its own programs,
-pg_dump and pg_restore, which have to be on the PATH and at least as new as the server.
+pg_dump, pg_restore and psql, which have to be on the PATH and at least as new as the server.
+
+Whenever the process ends, kill -9 included, a backup's file and a restored database are there whole or not at all. What a
+kill left half done has names of its own, and the next run removes it.
 """
 
 import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
@@ -34,6 +40,9 @@ POSTGRES_HEADER = b"PGDMP"
 GZIP_HEADER = b"\x1f\x8b"
 BLOCK = 1 << 20
 
+if sys.platform != "win32":
+    import fcntl
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -43,6 +52,9 @@ class Restored:
     seal_number: int = 0
     seal_hash: str | None = None
     """Of the newest seal that came back."""
+    replaced_number: int = 0
+    replaced_hash: str | None = None
+    """Of the newest seal in what was there before; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,7 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
     file = Path(file)
     if file.exists():
         raise Conflict(N_("There is a file {file} already. Choose another name for the backup."), file=file)
+    clean(file.parent, re.escape(file.name))
     with suppress(DatabaseUnavailable):  # a database that can't be written to can be backed up
         seals.close(db, everything=True)
     with _beside(file, "backup") as part:
@@ -132,17 +145,52 @@ def _file_errors(file: Path) -> Iterator[None]:
         ) from None
 
 
+_ENDS = ("-wal", "-shm", "-journal", "")
+"""What SQLite puts beside a file; the file itself goes last, so that what is beside it is found as long as there is any."""
+
+
 @contextmanager
 def _beside(file: Path, what: str, mode: int = 0o600) -> Iterator[Path]:
     """A new file in the folder of `file`, which is gone afterwards unless it has been renamed."""
     part = file.with_name(f".{file.name}.{what}-{os.getpid()}")
     with _file_errors(file):
         part.touch(mode=mode, exist_ok=False)
+        opened = part.open("rb")
     try:
-        yield part
+        with opened:
+            _lock(opened)
+            yield part
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{part}{suffix}").unlink(missing_ok=True)
+        _remove(part)
+
+
+def clean(folder: Path, name: str) -> None:
+    """Remove what killed backups and restores left beside files whose name matches the pattern `name`."""
+    left = re.compile(rf"\.{{1,2}}{name}\.(backup|restore)-\d+(\.copy-\d+)?")
+    with suppress(OSError):  # whatever is wrong there, the backup itself says so
+        for file in list(folder.iterdir()):
+            if left.fullmatch(file.name):
+                with file.open("rb") as opened:
+                    dead = _lock(opened)
+                if dead:
+                    _remove(file)
+
+
+def _lock(opened: IO[bytes]) -> bool:
+    """Take the file until it is closed; False where another process is at work on it. A number of a process says nothing:
+    in a container it is the same at every start."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(file: Path) -> None:
+    for end in _ENDS:
+        Path(f"{file}{end}").unlink(missing_ok=True)
 
 
 def _sync(file: Path) -> None:
@@ -179,6 +227,11 @@ def _is_worth_keeping(tx: Transaction) -> bool:
     if tables - OURS:
         return True
     return "account" in tables and tx.connection().scalar(sa.text("SELECT id FROM account LIMIT 1")) is not None
+
+
+def _newest_seal(tx: Transaction) -> tuple[int, str | None]:
+    newest = seals.newest(tx) if sa.inspect(tx.connection()).has_table("seal") else None
+    return (newest.number, newest.hash) if newest else (0, None)
 
 
 def _now() -> str:
@@ -236,6 +289,7 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
         raise Invalid(N_("A database in memory can't be restored. Name a file in BILLING_DATABASE_URL."))
     if target.parent == DEFAULT_FILE.parent:
         target.parent.mkdir(exist_ok=True)
+    clean(target.parent, re.escape(target.name))
     with _beside(target, "restore", 0o666) as copy:
         _unpack(file, copy)
         restored = _database(copy)
@@ -245,7 +299,7 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
         finally:
             restored.close()
         _must_add_up(findings, _BROKEN)
-        worth_keeping = _look_into(db, target)
+        worth_keeping, replaced = _look_into(db, target)
         if worth_keeping and not replace:
             raise Conflict(_REFUSED)
         with _file_errors(target):
@@ -255,7 +309,9 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
             kept = _put_aside(target) if worth_keeping else None
             copy.replace(target)
             sync_folder(target)
-    return Restored(findings.entries, None if kept is None else str(kept), findings.seals, findings.newest_seal)
+    return Restored(
+        findings.entries, None if kept is None else str(kept), findings.seals, findings.newest_seal, *replaced
+    )
 
 
 def _unpack(file: Path, copy: Path) -> None:
@@ -282,22 +338,24 @@ def _readable(blocks: Iterator[bytes], file: Path) -> Iterator[bytes]:
         ) from None
 
 
-def _look_into(db: Database, target: Path) -> bool:
-    """Whether there is something to lose in the database that is replaced. Leaves it in one file, which nobody has open."""
+def _look_into(db: Database, target: Path) -> tuple[bool, tuple[int, str | None]]:
+    """Whether there is something to lose in the database that is replaced, and its newest seal. Leaves it in one file,
+    which nobody has open."""
+    nothing: tuple[int, str | None] = (0, None)
     if not target.exists() or not target.stat().st_size:
-        return False
+        return False, nothing
     try:
-        found = db.read(_is_worth_keeping)
+        found, seal = db.read(_is_worth_keeping), db.read(_newest_seal)
         db.close()
         with closing(sqlite3.connect(target, timeout=2)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
     except (sqlite3.OperationalError, BillingError) as error:
         if "locked" in str(error).lower() or "busy" in str(error).lower():
             raise Conflict(N_("The database is in use. Stop the app, then restore.")) from error
-        return True
+        return True, nothing
     except sqlite3.DatabaseError:
-        return True
-    return found
+        return True, nothing
+    return found, seal
 
 
 def _put_aside(target: Path) -> Path:
@@ -317,28 +375,35 @@ def _put_aside(target: Path) -> Path:
 # Postgres
 
 
-def _run(tool: str, db: Database, *arguments: str) -> None:
-    """Run one of Postgres's programs against the database. Raises DatabaseUnavailable with what it says."""
+def _found(tool: str) -> str:
     found = shutil.which(tool)
     if found is None:
         raise DatabaseUnavailable(
             N_("{tool} isn't installed. Install Postgres's client programs, as new as the server, and try again."),
             tool=tool,
         )
+    return found
+
+
+def _failed(tool: str, said: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(N_("{tool} failed: {said}"), tool=tool, said=" ".join(said.split())[:500])
+
+
+def _address(db: Database) -> tuple[str, dict[str, str]]:
+    """The argument that names the database, and the environment with its password, which no list of processes shows."""
     url = db.engine.url
     address = url.set(drivername="postgresql", password=None).render_as_string()
-    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    return f"--dbname={address}", os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+
+
+def _run(tool: str, db: Database, *arguments: str) -> None:
+    """Run one of Postgres's programs against the database. Raises DatabaseUnavailable with what it says."""
+    command, (address, environment) = _found(tool), _address(db)
     done = subprocess.run(
-        [found, f"--dbname={address}", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+        [command, address, *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        said = " ".join(done.stderr.split()) or str(done.returncode)
-        raise DatabaseUnavailable(N_("{tool} failed: {said}"), tool=tool, said=said[:500])
+        raise _failed(tool, done.stderr.strip() or str(done.returncode))
 
 
 def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findings:
@@ -353,26 +418,86 @@ def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findi
     return check(db, progress, dump)
 
 
+_STAGED = "restoring"
+"""The schema in which a backup is brought up to date and checked before it takes the place of `public`."""
+_ASIDE = "restoring_aside"
+_RESTORES = 7310583
+"""The advisory lock that a restore holds."""
+
+
 def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
-    """The old tables stay in a schema of their own; where the restored ones don't add up they come back."""
-    worth_keeping = db.read(_is_worth_keeping)
+    """The old tables stay where they are until the restored ones have been checked, and then in a schema of their own."""
+    worth_keeping, replaced = db.read(_is_worth_keeping), db.read(_newest_seal)
     if worth_keeping and not replace:
         raise Conflict(_REFUSED)
-    kept = f"before_restore_{_now().replace('-', '_')}"
-    _execute(db, f"ALTER SCHEMA public RENAME TO {kept}", "CREATE SCHEMA public")
-    try:
-        _run("pg_restore", db, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
-             "--schema=public", str(file))  # fmt: skip
-        db.close()
-        migrate(db)
-        findings = check(db)
-        _must_add_up(findings, _BROKEN)
-    except BaseException:
-        _execute(db, "DROP SCHEMA public CASCADE", f"ALTER SCHEMA {kept} RENAME TO public")
-        raise
-    if not worth_keeping:
-        _execute(db, f"DROP SCHEMA {kept} CASCADE")
-    return Restored(findings.entries, kept if worth_keeping else None, findings.seals, findings.newest_seal)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({_RESTORES})")):
+            raise Conflict(N_("Another restore is running. Wait until it ends."))
+        try:
+            _execute(db, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")  # what a killed one left
+            try:
+                _stage(db, file)
+                staged = Database(
+                    db.engine.url.update_query_dict({"options": f"-csearch_path={_STAGED}"}).render_as_string(
+                        hide_password=False
+                    ),
+                    clock=db.clock,
+                )
+                try:
+                    migrate(staged)
+                    findings = check(staged)
+                finally:
+                    staged.close()
+                _must_add_up(findings, _BROKEN)
+                kept = f"before_restore_{_now().replace('-', '_')}"
+                _execute(
+                    db,
+                    f"ALTER SCHEMA public RENAME TO {kept}",
+                    f"ALTER SCHEMA {_STAGED} RENAME TO public",
+                    *([] if worth_keeping else [f"DROP SCHEMA {kept} CASCADE"]),
+                )
+            except BaseException:
+                _execute(db, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")
+                raise
+        finally:
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_RESTORES})"))
+    db.close()
+    return Restored(findings.entries, kept if worth_keeping else None, findings.seals, findings.newest_seal, *replaced)
+
+
+def _stage(db: Database, file: Path) -> None:
+    """Fill the schema _STAGED, in one transaction. A dump names its tables public.…, so for its time `public` is another."""
+    restore, psql = _found("pg_restore"), _found("psql")
+    address, environment = _address(db)
+    began = f"BEGIN; ALTER SCHEMA public RENAME TO {_ASIDE}; CREATE SCHEMA public;\n"
+    ended = f"ALTER SCHEMA public RENAME TO {_STAGED}; ALTER SCHEMA {_ASIDE} RENAME TO public; COMMIT;\n"
+    command = [psql, address, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdin
+        assert run.stderr
+        try:
+            run.stdin.write(began.encode())
+            run.stdin.flush()
+            script = subprocess.run(
+                [restore, "--no-owner", "--no-privileges", "--schema=public", "--file=-", str(file)],
+                stdout=run.stdin, stderr=subprocess.PIPE, check=False,
+            )  # fmt: skip
+            if not script.returncode:  # else it ends without COMMIT
+                run.stdin.write(ended.encode())
+            run.stdin.close()
+        except BrokenPipeError:
+            pass
+        except BaseException:
+            run.kill()
+            raise
+        said = run.stderr.read().decode(errors="replace").strip()
+        failed = run.wait()
+    if failed:
+        raise _failed("psql", said or str(failed))
+    if script.returncode:
+        raise _failed("pg_restore", script.stderr.decode(errors="replace").strip() or str(script.returncode))
 
 
 def _execute(db: Database, *statements: str) -> None:

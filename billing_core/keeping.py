@@ -423,6 +423,8 @@ _STAGED = "restoring"
 _ASIDE = "restoring_aside"
 _RESTORES = 7310583
 """The advisory lock that a restore holds."""
+_MOVES = f"SELECT pg_advisory_xact_lock({_RESTORES + 1})"
+"""Waits for what a killed restore's transaction, whose end the server has yet to notice, does to the schemas."""
 
 
 def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
@@ -434,7 +436,6 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
         if not connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({_RESTORES})")):
             raise Conflict(N_("Another restore is running. Wait until it ends."))
         try:
-            _execute(db, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")  # what a killed one left
             try:
                 _stage(db, file)
                 staged = Database(
@@ -452,12 +453,13 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
                 kept = f"before_restore_{_now().replace('-', '_')}"
                 _execute(
                     db,
+                    _MOVES,
                     f"ALTER SCHEMA public RENAME TO {kept}",
                     f"ALTER SCHEMA {_STAGED} RENAME TO public",
                     *([] if worth_keeping else [f"DROP SCHEMA {kept} CASCADE"]),
                 )
             except BaseException:
-                _execute(db, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")
+                _execute(db, _MOVES, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")
                 raise
         finally:
             connection.execute(sa.text(f"SELECT pg_advisory_unlock({_RESTORES})"))
@@ -469,7 +471,10 @@ def _stage(db: Database, file: Path) -> None:
     """Fill the schema _STAGED, in one transaction. A dump names its tables public.…, so for its time `public` is another."""
     restore, psql = _found("pg_restore"), _found("psql")
     address, environment = _address(db)
-    began = f"BEGIN; ALTER SCHEMA public RENAME TO {_ASIDE}; CREATE SCHEMA public;\n"
+    began = (
+        f"BEGIN; SET LOCAL client_min_messages = warning; {_MOVES}; DROP SCHEMA IF EXISTS {_STAGED} CASCADE; "
+        f"ALTER SCHEMA public RENAME TO {_ASIDE}; CREATE SCHEMA public;\n"
+    )
     ended = f"ALTER SCHEMA public RENAME TO {_STAGED}; ALTER SCHEMA {_ASIDE} RENAME TO public; COMMIT;\n"
     command = [psql, address, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     with subprocess.Popen(

@@ -100,8 +100,8 @@ def close(db: Database, *, everything: bool = False) -> int:
     Several may do so at once: a seal is made once.
     """
     made = 0
+    last = _all_there_up_to(db)  # once: who ran after what is written meanwhile would never end
     while True:
-        last = _all_there_up_to(db)
         after, seals = db.read(_due, last, everything)
         if not seals:
             return made

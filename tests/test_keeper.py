@@ -123,5 +123,6 @@ def test_charges_go_on_while_a_backup_is_made(scheduled: Database, tmp_path: Pat
         ended.set()
         program.join()
     assert made.entries >= 1
+    assert made.seal_number == 1  # it sealed what was there when it began, and did not run after what came
     assert set(told) <= set(scheduled.read(lambda tx: list(tx.connection().scalars(sa.text("SELECT id FROM entry")))))
     assert not check.check(scheduled)

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,10 +25,10 @@ from sqlmodel import SQLModel
 
 from . import seals
 from .check import check, check_within
-from .database import REVISION, Database, Transaction, sync_folder
+from .database import REVISION, Database, Transaction
 from .errors import BillingError, Conflict, Invalid
+from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
-from .keeping import _beside, _file_errors, _must_add_up, _sync
 
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1
@@ -63,10 +64,11 @@ def export(db: Database, file: Path | str, *, progress: Progress | None = None) 
     if file.exists():
         raise Conflict(N_("There is a file {file} already. Choose another name for the archive."), file=file)
     seals.close(db, everything=True)
-    _must_add_up(check(db), N_("The ledger doesn't add up, so no archive was made. {sentence}"))
-    with _beside(file, "export") as part, _file_errors(file):
+    check(db).must_be_none(N_("The ledger doesn't add up, so no archive was made. {sentence}"))
+    clean(file.parent, re.escape(file.name))
+    with beside(file, "export") as part, file_errors(file):
         manifest = db.read(_write, part, progress or _nobody)
-        _sync(part)
+        sync(part)
         _must_be_readable(part, manifest)
         part.replace(file)
         sync_folder(file)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError
 
 from . import ledger, seals
 from .database import Database, Transaction
-from .errors import Invalid
+from .errors import Conflict, Invalid
 from .i18n import N_, translate
 from .ledger import PERIOD_NS
 from .models import PRICES, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED, Entry, Seal, Setting
@@ -77,6 +77,11 @@ class Findings(list[Finding]):
                 known.more += 1 + finding.more
                 return
         self.append(finding)
+
+    def must_be_none(self, message: str) -> None:
+        """Raises Conflict with `message`, whose {sentence} tells the first."""
+        if self:
+            raise Conflict(message, sentence=self[0])
 
 
 Progress = Callable[[int, int], None]

@@ -27,6 +27,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlmodel import Session
 
 from .errors import BillingError, DatabaseUnavailable, Invalid
+from .files import sync_folder
 from .i18n import N_
 
 P = ParamSpec("P")
@@ -445,13 +446,3 @@ def same_rights(file: Path, other: Path) -> None:
     other.chmod(before.st_mode & 0o777)
     with suppress(OSError, AttributeError):
         os.chown(other, before.st_uid, before.st_gid)
-
-
-def sync_folder(file: Path) -> None:
-    """Make a new name last through a power cut, where the system can."""
-    with suppress(OSError):
-        folder = os.open(file.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

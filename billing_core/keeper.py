@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import keeping, ledger, seals, settings
+from . import files, keeping, ledger, seals, settings
 from .database import DEFAULT_FILE, Database, Transaction
 from .errors import BillingError
 from .keeping import Backup
@@ -60,6 +60,7 @@ def back_up_if_due(db: Database) -> Backup | None:
     file = folder / datetime.fromtimestamp(db.clock() // 10**9, UTC).strftime("billing-%Y%m%dT%H%M%SZ.backup")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        files.clean(folder, _OURS.pattern)
         done = keeping.backup(db, file)
         _delete_old(folder, int(values["backup_keep"]))
     except (BillingError, OSError) as error:

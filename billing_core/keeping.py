@@ -1,19 +1,23 @@
 """Backups: made while the app runs, checked before they count as done, and brought back without losing what is there.
 
 SQLite is copied by its own backup API and compressed with gzip. Postgres is dumped and restored by its own programs,
-pg_dump and pg_restore, which have to be on the PATH and at least as new as the server.
+pg_dump, pg_restore and psql, which have to be on the PATH and at least as new as the server.
+
+Whenever the process ends, kill -9 included, a backup's file and a restored database are there whole or not at all. What a
+kill left half done has names of its own, and the next run removes it.
 """
 
 import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,8 +27,9 @@ from sqlmodel import SQLModel
 
 from . import seals
 from .check import Findings, check
-from .database import DEFAULT_FILE, Database, Transaction, migrate, same_rights, sync_folder
+from .database import DEFAULT_FILE, Database, Transaction, migrate, same_rights
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
+from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
 from .models import Setting
 
@@ -43,6 +48,9 @@ class Restored:
     seal_number: int = 0
     seal_hash: str | None = None
     """Of the newest seal that came back."""
+    replaced_number: int = 0
+    replaced_hash: str | None = None
+    """Of the newest seal in what was there before; None where there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +88,13 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
     file = Path(file)
     if file.exists():
         raise Conflict(N_("There is a file {file} already. Choose another name for the backup."), file=file)
+    clean(file.parent, re.escape(file.name))
     with suppress(DatabaseUnavailable):  # a database that can't be written to can be backed up
         seals.close(db, everything=True)
-    with _beside(file, "backup") as part:
+    with beside(file, "backup") as part:
         findings = _copy_sqlite(db, part, progress) if db.is_sqlite else _dump_postgres(db, part, progress)
-        _must_add_up(findings, N_("The copy doesn't add up, so no backup was made. {sentence}"))
-        with _file_errors(file):
+        findings.must_be_none(N_("The copy doesn't add up, so no backup was made. {sentence}"))
+        with file_errors(file):
             part.replace(file)
             sync_folder(file)
     done = Backup(db.clock(), str(file.absolute()), findings.entries, findings.seals, findings.newest_seal)
@@ -115,39 +124,6 @@ def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
 
 
 # What both have in common
-
-
-def _must_add_up(findings: Findings, message: str) -> None:
-    if findings:
-        raise Conflict(message, sentence=findings[0])
-
-
-@contextmanager
-def _file_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise Invalid(
-            N_("The file {file} can't be written: {reason}."), field="file", file=file, reason=error.strerror or error
-        ) from None
-
-
-@contextmanager
-def _beside(file: Path, what: str, mode: int = 0o600) -> Iterator[Path]:
-    """A new file in the folder of `file`, which is gone afterwards unless it has been renamed."""
-    part = file.with_name(f".{file.name}.{what}-{os.getpid()}")
-    with _file_errors(file):
-        part.touch(mode=mode, exist_ok=False)
-    try:
-        yield part
-    finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{part}{suffix}").unlink(missing_ok=True)
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
 
 
 def _kind(file: Path) -> str:
@@ -181,6 +157,11 @@ def _is_worth_keeping(tx: Transaction) -> bool:
     return "account" in tables and tx.connection().scalar(sa.text("SELECT id FROM account LIMIT 1")) is not None
 
 
+def _newest_seal(tx: Transaction) -> tuple[int, str | None]:
+    newest = seals.newest(tx) if sa.inspect(tx.connection()).has_table("seal") else None
+    return (newest.number, newest.hash) if newest else (0, None)
+
+
 def _now() -> str:
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")
 
@@ -198,7 +179,7 @@ def _database(file: Path) -> Database:
 
 def _copy_sqlite(db: Database, part: Path, progress: Progress | None) -> Findings:
     """A checked and compressed copy in `part`."""
-    with _beside(part, "copy") as copy:
+    with beside(part, "copy") as copy:
         raw = db.engine.raw_connection()
         try:
             source = raw.driver_connection
@@ -214,13 +195,13 @@ def _copy_sqlite(db: Database, part: Path, progress: Progress | None) -> Finding
             findings = check(copied, progress)
         finally:
             copied.close()
-        with _file_errors(part):
+        with file_errors(part):
             written = hashlib.sha256()
             with copy.open("rb") as opened, gzip.open(part, "wb", compresslevel=6) as packed:
                 while block := opened.read(BLOCK):
                     written.update(block)
                     packed.write(block)
-            _sync(part)
+            sync(part)
             read_back = hashlib.sha256()
             with gzip.open(part) as packed:
                 while block := packed.read(BLOCK):
@@ -236,7 +217,8 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
         raise Invalid(N_("A database in memory can't be restored. Name a file in BILLING_DATABASE_URL."))
     if target.parent == DEFAULT_FILE.parent:
         target.parent.mkdir(exist_ok=True)
-    with _beside(target, "restore", 0o666) as copy:
+    clean(target.parent, re.escape(target.name))
+    with beside(target, "restore", 0o666) as copy:
         _unpack(file, copy)
         restored = _database(copy)
         try:
@@ -244,25 +226,27 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
             findings = check(restored)
         finally:
             restored.close()
-        _must_add_up(findings, _BROKEN)
-        worth_keeping = _look_into(db, target)
+        findings.must_be_none(_BROKEN)
+        worth_keeping, replaced = _look_into(db, target)
         if worth_keeping and not replace:
             raise Conflict(_REFUSED)
-        with _file_errors(target):
-            _sync(copy)
+        with file_errors(target):
+            sync(copy)
             if target.exists():
                 same_rights(target, copy)
             kept = _put_aside(target) if worth_keeping else None
             copy.replace(target)
             sync_folder(target)
-    return Restored(findings.entries, None if kept is None else str(kept), findings.seals, findings.newest_seal)
+    return Restored(
+        findings.entries, None if kept is None else str(kept), findings.seals, findings.newest_seal, *replaced
+    )
 
 
 def _unpack(file: Path, copy: Path) -> None:
     try:
         with gzip.open(file) as packed:
             content = iter(lambda: packed.read(BLOCK), b"")
-            with _file_errors(copy), copy.open("wb") as opened:
+            with file_errors(copy), copy.open("wb") as opened:
                 for block in _readable(content, file):
                     opened.write(block)
     except OSError as error:
@@ -282,22 +266,24 @@ def _readable(blocks: Iterator[bytes], file: Path) -> Iterator[bytes]:
         ) from None
 
 
-def _look_into(db: Database, target: Path) -> bool:
-    """Whether there is something to lose in the database that is replaced. Leaves it in one file, which nobody has open."""
+def _look_into(db: Database, target: Path) -> tuple[bool, tuple[int, str | None]]:
+    """Whether there is something to lose in the database that is replaced, and its newest seal. Leaves it in one file,
+    which nobody has open."""
+    nothing: tuple[int, str | None] = (0, None)
     if not target.exists() or not target.stat().st_size:
-        return False
+        return False, nothing
     try:
-        found = db.read(_is_worth_keeping)
+        found, seal = db.read(_is_worth_keeping), db.read(_newest_seal)
         db.close()
         with closing(sqlite3.connect(target, timeout=2)) as connection:
             connection.execute("PRAGMA journal_mode = DELETE")  # refused while somebody else has it open
     except (sqlite3.OperationalError, BillingError) as error:
         if "locked" in str(error).lower() or "busy" in str(error).lower():
             raise Conflict(N_("The database is in use. Stop the app, then restore.")) from error
-        return True
+        return True, nothing
     except sqlite3.DatabaseError:
-        return True
-    return found
+        return True, nothing
+    return found, seal
 
 
 def _put_aside(target: Path) -> Path:
@@ -317,28 +303,35 @@ def _put_aside(target: Path) -> Path:
 # Postgres
 
 
-def _run(tool: str, db: Database, *arguments: str) -> None:
-    """Run one of Postgres's programs against the database. Raises DatabaseUnavailable with what it says."""
+def _found(tool: str) -> str:
     found = shutil.which(tool)
     if found is None:
         raise DatabaseUnavailable(
             N_("{tool} isn't installed. Install Postgres's client programs, as new as the server, and try again."),
             tool=tool,
         )
+    return found
+
+
+def _failed(tool: str, said: str) -> DatabaseUnavailable:
+    return DatabaseUnavailable(N_("{tool} failed: {said}"), tool=tool, said=" ".join(said.split())[:500])
+
+
+def _address(db: Database) -> tuple[str, dict[str, str]]:
+    """The argument that names the database, and the environment with its password, which no list of processes shows."""
     url = db.engine.url
     address = url.set(drivername="postgresql", password=None).render_as_string()
-    environment = os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+    return f"--dbname={address}", os.environ | ({"PGPASSWORD": str(url.password)} if url.password else {})
+
+
+def _run(tool: str, db: Database, *arguments: str) -> None:
+    """Run one of Postgres's programs against the database. Raises DatabaseUnavailable with what it says."""
+    command, (address, environment) = _found(tool), _address(db)
     done = subprocess.run(
-        [found, f"--dbname={address}", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+        [command, address, *arguments], env=environment, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
-        said = " ".join(done.stderr.split()) or str(done.returncode)
-        raise DatabaseUnavailable(N_("{tool} failed: {said}"), tool=tool, said=said[:500])
+        raise _failed(tool, done.stderr.strip() or str(done.returncode))
 
 
 def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findings:
@@ -348,31 +341,96 @@ def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findi
         snapshot = tx.connection().scalar(sa.text("SELECT pg_export_snapshot()"))
         arguments = ("--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={part}")
         _run("pg_dump", db, f"--snapshot={snapshot}", *arguments)
-        _sync(part)
+        sync(part)
 
     return check(db, progress, dump)
 
 
+_STAGED = "restoring"
+"""The schema in which a backup is brought up to date and checked before it takes the place of `public`."""
+_ASIDE = "restoring_aside"
+_RESTORES = 7310583
+"""The advisory lock that a restore holds."""
+_MOVES = f"SELECT pg_advisory_xact_lock({_RESTORES + 1})"
+"""Waits for what a killed restore's transaction, whose end the server has yet to notice, does to the schemas."""
+
+
 def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
-    """The old tables stay in a schema of their own; where the restored ones don't add up they come back."""
-    worth_keeping = db.read(_is_worth_keeping)
+    """The old tables stay where they are until the restored ones have been checked, and then in a schema of their own."""
+    worth_keeping, replaced = db.read(_is_worth_keeping), db.read(_newest_seal)
     if worth_keeping and not replace:
         raise Conflict(_REFUSED)
-    kept = f"before_restore_{_now().replace('-', '_')}"
-    _execute(db, f"ALTER SCHEMA public RENAME TO {kept}", "CREATE SCHEMA public")
-    try:
-        _run("pg_restore", db, "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges",
-             "--schema=public", str(file))  # fmt: skip
-        db.close()
-        migrate(db)
-        findings = check(db)
-        _must_add_up(findings, _BROKEN)
-    except BaseException:
-        _execute(db, "DROP SCHEMA public CASCADE", f"ALTER SCHEMA {kept} RENAME TO public")
-        raise
-    if not worth_keeping:
-        _execute(db, f"DROP SCHEMA {kept} CASCADE")
-    return Restored(findings.entries, kept if worth_keeping else None, findings.seals, findings.newest_seal)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.scalar(sa.text(f"SELECT pg_try_advisory_lock({_RESTORES})")):
+            raise Conflict(N_("Another restore is running. Wait until it ends."))
+        try:
+            try:
+                _stage(db, file)
+                staged = Database(
+                    db.engine.url.update_query_dict({"options": f"-csearch_path={_STAGED}"}).render_as_string(
+                        hide_password=False
+                    ),
+                    clock=db.clock,
+                )
+                try:
+                    migrate(staged)
+                    findings = check(staged)
+                finally:
+                    staged.close()
+                findings.must_be_none(_BROKEN)
+                kept = f"before_restore_{_now().replace('-', '_')}"
+                _execute(
+                    db,
+                    _MOVES,
+                    f"ALTER SCHEMA public RENAME TO {kept}",
+                    f"ALTER SCHEMA {_STAGED} RENAME TO public",
+                    *([] if worth_keeping else [f"DROP SCHEMA {kept} CASCADE"]),
+                )
+            except BaseException:
+                _execute(db, _MOVES, f"DROP SCHEMA IF EXISTS {_STAGED} CASCADE")
+                raise
+        finally:
+            connection.execute(sa.text(f"SELECT pg_advisory_unlock({_RESTORES})"))
+    db.close()
+    return Restored(findings.entries, kept if worth_keeping else None, findings.seals, findings.newest_seal, *replaced)
+
+
+def _stage(db: Database, file: Path) -> None:
+    """Fill the schema _STAGED, in one transaction. A dump names its tables public.…, so for its time `public` is another."""
+    restore, psql = _found("pg_restore"), _found("psql")
+    address, environment = _address(db)
+    began = (
+        f"BEGIN; SET LOCAL client_min_messages = warning; {_MOVES}; DROP SCHEMA IF EXISTS {_STAGED} CASCADE; "
+        f"ALTER SCHEMA public RENAME TO {_ASIDE}; CREATE SCHEMA public;\n"
+    )
+    ended = f"ALTER SCHEMA public RENAME TO {_STAGED}; ALTER SCHEMA {_ASIDE} RENAME TO public; COMMIT;\n"
+    command = [psql, address, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdin
+        assert run.stderr
+        try:
+            run.stdin.write(began.encode())
+            run.stdin.flush()
+            script = subprocess.run(
+                [restore, "--no-owner", "--no-privileges", "--schema=public", "--file=-", str(file)],
+                stdout=run.stdin, stderr=subprocess.PIPE, check=False,
+            )  # fmt: skip
+            if not script.returncode:  # else it ends without COMMIT
+                run.stdin.write(ended.encode())
+            run.stdin.close()
+        except BrokenPipeError:
+            pass
+        except BaseException:
+            run.kill()
+            raise
+        said = run.stderr.read().decode(errors="replace").strip()
+        failed = run.wait()
+    if failed:
+        raise _failed("psql", said or str(failed))
+    if script.returncode:
+        raise _failed("pg_restore", script.stderr.decode(errors="replace").strip() or str(script.returncode))
 
 
 def _execute(db: Database, *statements: str) -> None:

@@ -1,7 +1,10 @@
 import gzip
+import random
 import shutil
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,9 +12,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import Clock
+from conftest import ROOT, Clock
 
-from billing_core import accounts, demo, keeping, ledger
+from billing_core import accounts, demo, files, keeping, ledger
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, prepare, revision
@@ -307,3 +310,98 @@ def test_no_password_is_shown_in_the_list_of_processes(monkeypatch: pytest.Monke
     keeping._run("pg_dump", Database("postgresql+psycopg://ann:s3cret@host/billing"))
     assert not any("s3cret" in part for part in asked["command"])
     assert asked["environment"]["PGPASSWORD"] == "s3cret"
+
+
+# kill -9
+
+
+def run(call: str, file: Path, url: str, *, kill_after: float | None = None) -> float:
+    """Call `keeping.…` in a process of its own, killed so many seconds after it has begun; how long it ran."""
+    code = (
+        "import sys; from pathlib import Path; from billing_core import keeping; from billing_core.database import Database\n"
+        f"file, url = Path(sys.argv[1]), sys.argv[2]; print('begun', flush=True); {call}"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(file), url], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        began = time.monotonic()
+        if kill_after is not None:
+            time.sleep(kill_after)
+            process.kill()
+        assert process.wait() in ((0,) if kill_after is None else (0, -9))
+        return time.monotonic() - began
+
+
+def left_over(path: Path, db: Database) -> set[str]:
+    """What only a run that was killed leaves."""
+    schemas = (
+        set() if db.is_sqlite else set(sa.inspect(db.engine).get_schema_names()) & {"restoring", "restoring_aside"}
+    )
+    return {name for name in folder(path) if name.startswith(".")} | schemas
+
+
+def test_a_killed_backup_is_there_whole_or_not_at_all(full: Database, empty: Database, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    file, call, dice = tmp_path / "out" / "backup", "keeping.backup(Database(url), file)", random.Random(3)
+    whole_seconds = run(call, file, full.url)
+    wanted = entries(full)
+    for _ in range(5):
+        file.unlink(missing_ok=True)
+        run(call, file, full.url, kill_after=dice.uniform(0.1, 1) * whole_seconds)
+        if file.exists():
+            keeping.restore(empty.url, file, replace=True)
+            assert entries(empty) == wanted
+            empty.close()
+    file.unlink(missing_ok=True)
+    keeping.backup(full, file)
+    assert folder(tmp_path / "out") == {"backup"}
+
+
+def test_a_killed_restore_leaves_the_old_database_or_the_new_one(
+    full: Database, empty: Database, tmp_path: Path
+) -> None:
+    prepare(empty)
+    empty.write(accounts.add, "zoe", "Zoe", actor=SHELL)
+    keeping.backup(empty, tmp_path / "old")
+    empty.close()
+    keeping.backup(full, tmp_path / "new")
+    call, dice = "keeping.restore(url, file, replace=True)", random.Random(4)
+    whole_seconds = run(call, tmp_path / "new", empty.url)
+    for _ in range(5):
+        keeping.restore(empty.url, tmp_path / "old", replace=True)
+        run(call, tmp_path / "new", empty.url, kill_after=dice.uniform(0.1, 1) * whole_seconds)
+        found = Database(empty.url)
+        assert people(found) in ({"zoe"}, people(full))
+        assert not check(found)
+        found.close()
+    keeping.restore(empty.url, tmp_path / "new", replace=True)
+    assert entries(empty) == entries(full)
+    assert not left_over(tmp_path, empty)
+
+
+@pytest.mark.parametrize("name", [".backup.backup-1", "..backup.backup-1.copy-1"])
+def test_what_a_killed_backup_left_is_removed_by_the_next(sqlite_url: str, tmp_path: Path, name: str) -> None:
+    for file in (name, f"{name}-journal", ".other.backup-1", ".backup.backup-mine"):
+        (tmp_path / file).write_text("half")
+    db = Database(sqlite_url)
+    keeping.backup(db, tmp_path / "backup")
+    db.close()
+    assert {".other.backup-1", ".backup.backup-mine"} == {one for one in folder(tmp_path) if one.startswith(".")}
+
+
+def test_what_another_backup_is_writing_is_left_alone(sqlite_url: str, tmp_path: Path) -> None:
+    with files.beside(tmp_path / "backup", "backup") as part:
+        files.clean(tmp_path, "backup")
+        assert part.exists()
+
+
+def test_a_restore_tells_which_seal_it_replaced(full: Database, empty: Database, tmp_path: Path) -> None:
+    made = keeping.backup(full, tmp_path / "first")
+    keeping.restore(empty.url, tmp_path / "first")
+    empty.write(ledger.recharge, "boss", 10_000, actor=SHELL)
+    newer = keeping.backup(empty, tmp_path / "second")
+    empty.close()
+    done = keeping.restore(empty.url, tmp_path / "first", replace=True)
+    assert (done.seal_number, done.seal_hash) == (made.seal_number, made.seal_hash)
+    assert (done.replaced_number, done.replaced_hash) == (newer.seal_number, newer.seal_hash)
+    assert newer.seal_hash != made.seal_hash

@@ -953,14 +953,16 @@ def test_backup_and_restore_through_processes(sqlite_url: str, tmp_path: Path) -
     python("account", "add", "ann", "--name", "Ann", url=sqlite_url)
     python("recharge", "ann", "5", url=sqlite_url)
     done = python("backup", str(tmp_path / "b.gz"), url=sqlite_url)
-    said, seal = done.stdout.splitlines()
-    assert (done.returncode, said) == (0, f"Backed up 1 entry to {tmp_path / 'b.gz'}: everything adds up.")
+    backed_up, seal = done.stdout.splitlines()
+    assert backed_up == f"Backed up 1 entry to {tmp_path / 'b.gz'}: everything adds up."
     assert re.fullmatch(r"Seal 1: [0-9a-f]{64}", seal)
     python("recharge", "ann", "7", url=sqlite_url)
+    newer = python("seal", url=sqlite_url).stdout.strip()
     done = python("restore", str(tmp_path / "b.gz"), url=sqlite_url)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("The database is not empty.")
     done = python("restore", str(tmp_path / "b.gz"), "--replace", url=sqlite_url)
     assert (done.returncode, done.stdout) == (0, f"Restored 1 entry from {tmp_path / 'b.gz'}.\n{seal}\n")
+    assert f"The newest seal of what was replaced is another one, {newer.removeprefix('Seal ')}\n" in done.stderr
     assert "billing.db.before-restore-" in done.stderr
     assert balance_of(Database(sqlite_url), "ann") == 50_000

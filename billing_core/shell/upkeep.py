@@ -109,6 +109,12 @@ def restore(
     say_number("Restored {n} entry from {file}.", "Restored {n} entries from {file}.", done.entries, file=file)
     if done.seal_hash:
         say(N_("Seal {number}: {hash}"), number=done.seal_number, hash=done.seal_hash)
+    if done.replaced_hash and done.replaced_hash != done.seal_hash:
+        hint(
+            N_("The newest seal of what was replaced is another one, {number}: {hash}"),
+            number=done.replaced_number,
+            hash=done.replaced_hash,
+        )
     if done.kept is not None:
         hint(N_("What was there before is in {kept}."), kept=done.kept)
 

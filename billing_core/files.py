@@ -1,0 +1,91 @@
+"""Files that are there whole or not at all, whenever the process ends, kill -9 included.
+
+What is being written has a name of its own, with a dot before it, beside the name that it will have; what a kill left of it
+is removed by the next run.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from .errors import Invalid
+from .i18n import N_
+
+if sys.platform != "win32":
+    import fcntl
+
+_ENDS = ("-wal", "-shm", "-journal", "")
+"""What SQLite puts beside a file; the file itself goes last, so that what is beside it is found as long as there is any."""
+
+
+@contextmanager
+def beside(file: Path, what: str, mode: int = 0o600) -> Iterator[Path]:
+    """A new file in the folder of `file`, which is gone afterwards unless it has been renamed."""
+    part = file.with_name(f".{file.name}.{what}-{os.getpid()}")
+    with file_errors(file):
+        part.touch(mode=mode, exist_ok=False)
+        opened = part.open("rb")
+    try:
+        with opened:
+            _lock(opened)
+            yield part
+    finally:
+        _remove(part)
+
+
+def clean(folder: Path, name: str) -> None:
+    """Remove what killed backups, restores and exports left beside files whose name matches the pattern `name`."""
+    left = re.compile(rf"\.{{1,2}}{name}\.(backup|restore|export)-\d+(\.copy-\d+)?")
+    with suppress(OSError):  # whatever is wrong there, what is run next says so
+        for file in list(folder.iterdir()):
+            if left.fullmatch(file.name):
+                with file.open("rb") as opened:
+                    dead = _lock(opened)
+                if dead:
+                    _remove(file)
+
+
+def _lock(opened: IO[bytes]) -> bool:
+    """Take the file until it is closed; False where another process is at work on it. A number of a process says nothing:
+    in a container it is the same at every start."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(file: Path) -> None:
+    for end in _ENDS:
+        Path(f"{file}{end}").unlink(missing_ok=True)
+
+
+def sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def file_errors(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Invalid(
+            N_("The file {file} can't be written: {reason}."), field="file", file=file, reason=error.strerror or error
+        ) from None
+
+
+def sync_folder(file: Path) -> None:
+    """Make a new name last through a power cut, where the system can."""
+    with suppress(OSError):
+        folder = os.open(file.absolute().parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -245,7 +245,7 @@ def test_a_large_ledger_is_walked_in_parts_that_see_the_same(
     seals.close(books, everything=True)
     books.write(ledger.recharge, "ann", 10_000, actor=SHELL)
     whole = check(books)
-    monkeypatch.setattr(check_module, "IN_PARTS_FROM", 1)
+    monkeypatch.setattr(check_module.parts, "IN_PARTS_FROM", 1)
     in_parts = check(books)
     assert (in_parts, in_parts.entries, in_parts.seals) == ([], whole.entries, whole.seals)
     statements, table, id, words = CASES[case]
@@ -256,8 +256,8 @@ def test_a_large_ledger_is_walked_in_parts_that_see_the_same(
 
 def test_a_part_that_no_process_walks_is_walked_here(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = check(books).entries
-    monkeypatch.setattr(check_module, "IN_PARTS_FROM", 1)
-    monkeypatch.setattr(check_module, "_WORKER", "raise SystemExit(1)")
+    monkeypatch.setattr(check_module.parts, "IN_PARTS_FROM", 1)
+    monkeypatch.setattr(check_module.parts, "_WORKER", "raise SystemExit(1)")
     assert (check(books), check(books).entries) == ([], whole)
 
 

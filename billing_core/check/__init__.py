@@ -1,0 +1,73 @@
+"""Does the ledger add up? Every invariant, recomputed from the entries.
+
+    findings = check(db)        # empty where everything holds; findings.entries says how many were looked at
+
+It reads one consistent state while others write, and names the first row that breaks each rule, with a count of the others.
+Entries are walked once, in the ledger's order, with each account's running sum and each seal's hash; a large ledger is
+walked in parts at once, by a process each, that see the same state. What joins or sorts is left to the database, in a
+second pass beside it, so that memory stays bounded.
+"""
+
+import secrets
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from ..database import Database, Transaction
+from . import parts
+from .findings import Finding, Findings, Last, Progress, last, remember
+from .rules import APPEND_ONLY, accounts, file, seals_in_place, single_rules
+from .used import kept_fingerprint, usage_sums
+from .walk import Part, walk
+
+__all__ = ["APPEND_ONLY", "Finding", "Findings", "Last", "check", "check_within", "last", "remember"]
+
+
+def check(
+    db: Database, progress: Progress | None = None, also: Callable[[Transaction], None] | None = None
+) -> Findings:
+    """Look at every row of the ledger. `progress(entries so far, about how many)` is called as it goes, and `also` before
+    it, in a transaction that sees the state that is checked.
+
+    Raises DatabaseUnavailable.
+    """
+    return db.read(_snapshot, db.url, progress or (lambda _done, _all: None), also)
+
+
+def check_within(tx: Transaction) -> Findings:
+    """The same inside of a transaction that nobody writes beside: what it has written itself is looked at as well."""
+    return _check(tx, None, lambda _done, _all: None)
+
+
+def _snapshot(
+    tx: Transaction, url: str, progress: Progress, also: Callable[[Transaction], None] | None = None
+) -> Findings:
+    if not tx.is_sqlite:
+        # Each statement of an ordinary transaction would see what was committed up to it.
+        tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    if also is not None:
+        also(tx)
+    return _check(tx, url, progress)
+
+
+def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
+    """With a `url`, in parts where that helps: other processes see only what is committed."""
+    total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
+    found = Findings()
+    salt = secrets.randbits(61)
+    if url and total >= parts.IN_PARTS_FROM:
+        walked, kept = parts.walk_in_parts(tx, found, url, total, salt, progress)
+    else:
+        known = seals_in_place(tx)
+        walked = walk(tx, Part(0, None, known, salt), lambda done: progress(done, total))
+        file(tx, found)
+        single_rules(tx, found)
+        kept = kept_fingerprint(tx, salt)
+    if kept is None or walked.used != kept:
+        usage_sums(tx, found)
+    found.entries = walked.entries
+    for finding in walked.findings:
+        found.add(finding)
+    accounts(tx, found, walked.sums)
+    progress(found.entries, found.entries)
+    return found

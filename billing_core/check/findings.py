@@ -1,0 +1,83 @@
+"""What a check found, and what the last one did."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from ..database import Transaction
+from ..errors import Conflict
+from ..i18n import N_, translate
+from ..models import Setting
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Finding:
+    """A row that breaks a rule. `id` is its number, or what else names it."""
+
+    table: str
+    id: int | str | None
+    message: str
+    params: dict[str, object]
+    more: int = 0
+    """How many other rows break the same rule."""
+
+    def sentence(self, language: str = "en") -> str:
+        text = translate(self.message, language, **self.params)
+        if self.more:
+            text += " " + translate(N_("({more} more like it.)"), language, more=self.more)
+        return text
+
+
+class Findings(list[Finding]):
+    """What is broken, the first row of each rule."""
+
+    entries = 0
+    """How many entries were looked at."""
+    seals = 0
+    """How many seals."""
+    newest_seal: str | None = None
+    """The hash of the last one."""
+
+    def note(self, table: str, id: int | str | None, message: str, **params: object) -> None:
+        self.add(Finding(table, id, message, {"id": id, **params}))
+
+    def add(self, finding: Finding) -> None:
+        for known in self:
+            if known.message == finding.message:
+                known.more += 1 + finding.more
+                return
+        self.append(finding)
+
+    def must_be_none(self, message: str) -> None:
+        """Raises Conflict with `message`, whose {sentence} tells the first."""
+        if self:
+            raise Conflict(message, sentence=self[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What the last check said; `broken` is the first finding's sentence in English, None where everything added up."""
+
+    at_ns: int
+    entries: int
+    seals: int
+    newest_seal: str | None
+    broken: str | None
+
+
+_LAST = "_last_check"
+
+
+def remember(tx: Transaction, findings: Findings) -> None:
+    """Keep when the ledger was checked, and what came of it."""
+    broken = findings[0].sentence() if findings else None
+    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, broken)
+    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told))))
+
+
+def last(tx: Transaction) -> Last | None:
+    """What the last check said; None where there was none yet."""
+    row = tx.get(Setting, _LAST)
+    return None if row is None else Last(**json.loads(row.value))

@@ -1,0 +1,246 @@
+"""The rules that the database joins or sorts for, and those of the rows beside the entries."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from .. import ledger, seals
+from ..database import Transaction
+from ..i18n import N_
+from ..models import Entry, Seal
+from ..money import Hao
+from .findings import Findings
+from .reading import each_row, yuan
+from .walk import Sums
+
+APPEND_ONLY = ("entry", "price", "seal", "audit")
+
+
+def single_rules(tx: Transaction, found: Findings) -> None:
+    """All but the walk through the entries, the sums of use and the file."""
+    _triggers(tx, found)
+    _seal_numbers(tx, found)
+    _entries_that_name_others(tx, found)
+    _holds(tx, found)
+    _loose_ends(tx, found)
+
+
+# The database itself
+
+
+def file(tx: Transaction, found: Findings) -> None:
+    if tx.is_sqlite:
+        for (said,) in tx.connection().execute(sa.text("PRAGMA quick_check(1)")):
+            if said != "ok":
+                found.note("database", None, N_("The database file is damaged: {said}"), said=said)
+
+
+def _triggers(tx: Transaction, found: Findings) -> None:
+    """The database must refuse to change or delete an entry or a price."""
+    if tx.is_sqlite:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        there = {name: " ".join(sql.split()) for name, sql in tx.connection().execute(sa.text(query))}
+        wanted = {
+            f"{table}_no_{change.lower()}": f"BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT"
+            for table in APPEND_ONLY
+            for change in ("UPDATE", "DELETE")
+        }
+        missing = [name for name, sql in wanted.items() if sql not in there.get(name, "")]
+    else:
+        query = (
+            "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = to_regclass("
+            "replace(t.tgname, '_never_changes', '')) AND t.tgtype & 58 = 58 AND t.tgqual IS NULL "
+            "AND t.tgenabled IN ('O', 'A') AND p.prosrc LIKE '%RAISE EXCEPTION%'"
+        )  # 58: before an update, a delete or a truncate
+        there_too = set(tx.connection().scalars(sa.text(query)))
+        missing = [f"{table}_never_changes" for table in APPEND_ONLY if f"{table}_never_changes" not in there_too]
+    for name in missing:
+        found.note(
+            "trigger", name, N_("The trigger {id}, which keeps rows from being changed, is missing or switched off.")
+        )
+
+
+# Accounts
+
+
+_DEADLINES = "SELECT account_id, min(expires_at_ns) FROM hold WHERE ended_by IS NULL GROUP BY account_id"
+
+
+def accounts(tx: Transaction, found: Findings, sums: dict[int, Sums]) -> None:
+    """What each account's row keeps, once all entries have been seen."""
+    deadlines = {row[0]: row[1] for row in tx.connection().execute(sa.text(_DEADLINES))}
+    rows = "SELECT id, user_id, balance, total_consumed, hold_expires_at_ns FROM account ORDER BY id"
+    for row in each_row(tx, rows):
+        account, user_id = sums.get(row.id, Sums()), row.user_id
+        if row.balance != account.added:
+            found.note(
+                "account", user_id, N_("The balance of {id} is kept as {kept} 元, but its entries add up to {sum} 元."),
+                kept=yuan(row.balance), sum=yuan(account.added),
+            )  # fmt: skip
+        if row.total_consumed != account.consumed:
+            found.note(
+                "account", user_id,
+                N_("What {id} has consumed is kept as {kept} 元, but its calls less reversals add up to {sum} 元."),
+                kept=yuan(row.total_consumed), sum=yuan(account.consumed),
+            )  # fmt: skip
+        if row.hold_expires_at_ns != deadlines.get(row.id):
+            found.note("account", user_id, N_("The next deadline of {id} is not the earliest of its open precharges."))
+
+
+# Entries that name others
+
+
+_NAMING = """
+SELECT e.id, e.account_id AS a_id, e.type, e.amount, e.cost, e.model_id, e.price_id, e.precharge_id, e.reverses_id,
+    e.created_at_ns, p.account_id AS p_account, p.type AS p_type, p.cost AS p_cost, p.model_id AS p_model,
+    p.price_id AS p_price, h.ended_by, h.expires_at_ns, own.held,
+    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount
+FROM entry e
+LEFT JOIN entry p ON p.id = e.precharge_id
+LEFT JOIN hold h ON h.precharge_id = e.precharge_id
+LEFT JOIN hold own ON own.precharge_id = e.id
+LEFT JOIN entry r ON r.id = e.reverses_id
+WHERE e.type NOT IN ('deduct', 'recharge')
+ORDER BY e.id
+"""
+
+
+def _entries_that_name_others(tx: Transaction, found: Findings) -> None:
+    for row in each_row(tx, _NAMING):
+        try:
+            _RULES[row.type](found, row)
+        except (TypeError, KeyError):
+            found.note("entry", row.id, N_("Entry {id} holds something that can't be in its place."))
+
+
+def _precharge(found: Findings, row: Any) -> None:
+    if row.amount != -row.cost or row.cost < 0:
+        found.note("entry", row.id, N_("Entry {id} is a precharge that takes another amount than it holds."))
+    if row.held is None:
+        found.note("entry", row.id, N_("Entry {id} is a precharge of which no hold is kept."))
+    elif row.held != row.cost:
+        found.note("hold", row.id, N_("The hold of precharge {id} is kept with another amount than the entry took."))
+
+
+def _end(found: Findings, row: Any) -> None:
+    """A settle, refund or expire: it ends its own account's precharge, alone, and gives the right amount back."""
+    if row.p_type != "precharge" or row.p_account != row.a_id:
+        found.note("entry", row.id, N_("Entry {id} ends a precharge that its account doesn't have."))
+        return
+    if row.ended_by != row.id:
+        found.note("entry", row.id, N_("Entry {id} ends precharge {precharge_id}, whose hold says otherwise."),
+                   precharge_id=row.precharge_id)  # fmt: skip
+    if row.amount != row.p_cost - row.cost or row.cost < 0 or (row.type != "settle" and row.cost):
+        found.note("entry", row.id, N_("Entry {id} gives another amount back than what was held less the cost."))
+    if row.model_id != row.p_model or (row.type == "settle" and row.price_id != row.p_price):
+        found.note("entry", row.id, N_("Entry {id} is of another model or price than its precharge."))
+    if row.type == "expire" and row.created_at_ns != row.expires_at_ns:
+        found.note("entry", row.id, N_("Entry {id} expired at another moment than its precharge's deadline."))
+
+
+def _reversal(found: Findings, row: Any) -> None:
+    if row.r_type is None or row.r_account != row.a_id or row.reverses_id >= row.id:
+        found.note("entry", row.id, N_("Entry {id} reverses an entry that its account doesn't have."))
+        return
+    undone = cast(Entry, _Undone(row.r_type, row.r_cost, row.r_amount))
+    consumed, amount = ledger.undone(undone)
+    if (row.cost, row.amount) != (-consumed, amount):
+        found.note("entry", row.id, N_("Entry {id} does not undo exactly what entry {reverses_id} did."),
+                   reverses_id=row.reverses_id)  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Undone:
+    type: str
+    cost: Hao
+    amount: Hao
+
+
+_RULES: dict[str, Callable[[Findings, Any], None]] = {
+    "precharge": _precharge, "settle": _end, "refund": _end, "expire": _end, "reversal": _reversal,
+}  # fmt: skip
+
+
+# What is kept beside the entries
+
+
+_HOLDS = """
+SELECT h.precharge_id, h.account_id, h.ended_by, p.type AS p_type, p.account_id AS p_account, x.type AS x_type,
+    x.account_id AS x_account, x.precharge_id AS x_precharge, x.reverses_id AS x_reverses, u.id AS reversed_by
+FROM hold h
+LEFT JOIN entry p ON p.id = h.precharge_id
+LEFT JOIN entry x ON x.id = h.ended_by
+LEFT JOIN entry u ON u.reverses_id = h.precharge_id
+ORDER BY h.precharge_id
+"""
+
+
+def _holds(tx: Transaction, found: Findings) -> None:
+    for row in each_row(tx, _HOLDS):
+        if row.p_type != "precharge" or row.p_account != row.account_id:
+            found.note(
+                "hold", row.precharge_id, N_("A hold is kept for entry {id}, which is no precharge of its account.")
+            )
+            continue
+        if row.ended_by is None:
+            right = row.reversed_by is None
+        elif row.x_type == "reversal":
+            right = row.x_account == row.account_id and row.x_reverses == row.precharge_id
+        else:
+            right = row.x_type in ("settle", "refund", "expire") and (row.x_account, row.x_precharge) == (
+                row.account_id,
+                row.precharge_id,
+            )
+        if not right:
+            found.note(
+                "hold", row.precharge_id,
+                N_("The hold of precharge {id} is not kept as ended by the entry that ends it."),
+            )  # fmt: skip
+
+
+_LOOSE_ENDS = (
+    ("entry", "SELECT e.id FROM entry e LEFT JOIN account a ON a.id = e.account_id WHERE a.id IS NULL ORDER BY e.id",
+     N_("Entry {id} belongs to no account.")),
+    ("entry", "SELECT reverses_id FROM entry WHERE reverses_id IS NOT NULL GROUP BY reverses_id HAVING count(*) > 1 "
+     "ORDER BY reverses_id", N_("Entry {id} has been reversed more than once.")),
+    ("entry", "SELECT precharge_id FROM entry WHERE precharge_id IS NOT NULL GROUP BY precharge_id "
+     "HAVING count(*) > 1 ORDER BY precharge_id", N_("Precharge {id} has ended more than once.")),
+    ("idempotency", "SELECT i.scope || '/' || i.key FROM idempotency i LEFT JOIN entry e ON e.id = i.entry_id "
+     "WHERE i.entry_id IS NOT NULL AND e.id IS NULL ORDER BY i.scope, i.key",
+     N_("The idempotency key {id} names an entry that isn't there.")),
+)  # fmt: skip
+
+
+def _loose_ends(tx: Transaction, found: Findings) -> None:
+    for table, statement, message in _LOOSE_ENDS:
+        for (id,) in each_row(tx, statement):
+            found.note(table, id, message)
+
+
+# Seals
+
+
+def seals_in_place(tx: Transaction) -> list[Seal]:
+    """The seals up to the first that is out of its place."""
+    good: list[Seal] = []
+    for seal in seals.every(tx):
+        if not _in_place(seal, good):
+            break
+        good.append(seal)
+    return good
+
+
+def _in_place(seal: Seal, before: Sequence[Seal]) -> bool:
+    """Seals are numbered from 1 without gaps, and each ends after the one before."""
+    last = before[-1].last_entry_id if before else 0
+    whole = isinstance(seal.last_entry_id, int)  # SQLite keeps text in a column of numbers
+    return seal.number == len(before) + 1 and whole and seal.last_entry_id > last
+
+
+def _seal_numbers(tx: Transaction, found: Findings) -> None:
+    good = seals_in_place(tx)
+    found.seals, found.newest_seal = len(good), good[-1].hash if good else None
+    if len(good) != tx.connection().scalar(sa.text("SELECT count(*) FROM seal")):
+        found.note("seal", len(good) + 1, N_("Seal {id} is missing, or out of its place."))

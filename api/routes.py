@@ -20,7 +20,7 @@ from billing_core.i18n import N_
 from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import to_yuan
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
 from . import bodies, schemas

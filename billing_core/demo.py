@@ -23,7 +23,7 @@ from .ledger import PERIOD_NS, SECOND, Receipt
 from .models import ACCOUNTS
 from .money import HAO_PER_YUAN, Hao, parse_price
 from .signin import actor_of
-from .usage import Tokens
+from .tokens import Tokens
 
 DAY = 86_400 * SECOND
 ZONE_SECONDS = 8 * 3600

@@ -31,7 +31,7 @@ from .idempotency import Once
 from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry
 from .money import MAX_HAO, Hao, check_hao, format_yuan
 from .text import one_line
-from .usage import Tokens
+from .tokens import Tokens
 
 SECOND = 1_000_000_000
 PERIOD_NS = 900 * SECOND
@@ -330,7 +330,7 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         _end_hold(tx, account.id, entry_id, row["id"])
     if consumed and entry.model_id is not None:
         first, sign = _first(tx, entry)
-        tokens = Tokens(*(getattr(first, f"{kind}_tokens") or 0 for kind in _KINDS))
+        tokens = Tokens(**{kind: getattr(first, f"{kind}_tokens") or 0 for kind in _KINDS})
         for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
             _count(tx, account.id, entry.model_id, at, -consumed, -sign, tokens, kind)
     return _done(tx, once, user_id, account.status, row)

@@ -21,7 +21,7 @@ from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import Model, Price
 from .money import MAX_PRICE_MICRO, Hao, Micro, price_yuan
-from .usage import Tokens
+from .tokens import Tokens
 
 PAST_SECONDS = 60
 """How far back `valid_from` may lie: as much as clocks differ."""

@@ -21,63 +21,16 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import product
 from typing import Any
 
 from .errors import Invalid
 from .i18n import N_
-
-MOST = 10**9
-"""The most tokens that one count may have."""
+from .tokens import MOST, Tokens
 
 Body = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Counts of tokens. `prompt` is all input, of which `cached` was read from a cache and `cache_creation` written to
-    one; `completion` is all output, of which `reasoning` is a part.
-
-    Raises Invalid, with the API's name of the field, for a count that is no int from 0 to MOST, and for parts that are
-    more than their whole.
-    """
-
-    prompt: int
-    completion: int
-    cached: int = 0
-    cache_creation: int = 0
-    reasoning: int = 0
-
-    def __post_init__(self) -> None:
-        for part in fields(self):
-            value, name = getattr(self, part.name), f"{part.name}_tokens"
-            if type(value) is not int or not 0 <= value <= MOST:
-                message = N_("{name} is a count of tokens: give a whole number from 0 to {most}.")
-                raise Invalid(message, field=name, name=name, most=MOST)
-        if self.cached + self.cache_creation > self.prompt:
-            message = N_(
-                "cached_tokens and cache_creation_tokens are more than prompt_tokens, which they are parts of: "
-                "count all input in prompt_tokens."
-            )
-            raise Invalid(message, field="cached_tokens" if self.cached > self.prompt else "cache_creation_tokens")
-        if self.reasoning > self.completion:
-            message = N_(
-                "reasoning_tokens are more than completion_tokens, which they are part of: "
-                "count all output in completion_tokens."
-            )
-            raise Invalid(message, field="reasoning_tokens")
-
-    @property
-    def uncached(self) -> int:
-        """Input tokens that were neither read from a cache nor written to one."""
-        return self.prompt - self.cached - self.cache_creation
-
-    def __add__(self, other: object) -> "Tokens":
-        if not isinstance(other, Tokens):
-            return NotImplemented
-        return Tokens(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

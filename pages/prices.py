@@ -10,7 +10,7 @@ from billing_core import overview, pricing, settings, stats
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.pricing import Current, SetPrice
-from billing_core.usage import MOST, Tokens
+from billing_core.tokens import MOST, Tokens
 
 from .parts import price_editor, tables, told
 from .parts.tables import Column

@@ -21,7 +21,7 @@ from billing_core.database import REVISION, Database, prepare
 from billing_core.errors import BillingError, Conflict, Invalid
 from billing_core.idempotency import Once
 from billing_core.models import Setting
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 Change = Callable[[dict[str, bytes]], None]
 

@@ -15,7 +15,7 @@ from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, Transaction
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 MODEL = "openai/gpt-4o"
 

@@ -18,7 +18,7 @@ from billing_core.database import Database, Transaction
 from billing_core.errors import Conflict, DatabaseUnavailable
 from billing_core.idempotency import Once
 from billing_core.ledger import Receipt
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 CALL = ("m", Tokens(1000, 10))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from billing_core import accounts, export, ledger, logs, pricing, stats
 from billing_core.actors import SHELL
 from billing_core.database import Database
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BOM = "\ufeff".encode()

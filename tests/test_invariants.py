@@ -37,7 +37,7 @@ from billing_core.errors import BillingError, Conflict, Forbidden, Frozen, Insuf
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
 from billing_core.models import ENTRIES, PRICES
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
 MODEL = "nobody/knows"
@@ -602,7 +602,7 @@ from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 db = Database(sys.argv[1])
 for n in range(10_000):
     batch = [Charge("ann", "nobody/knows", Tokens(1000, 0), once=Once.of(SHELL, f"{n}-{m}", n, m)) for m in range(3)]

@@ -11,7 +11,7 @@ from test_keeping import programs  # noqa: F401
 from billing_core import check, keeper, keeping, ledger, seals, settings
 from billing_core.actors import SHELL
 from billing_core.database import Database
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from billing_core.errors import (
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
 from billing_core.money import MAX_HAO
-from billing_core.usage import MOST, Tokens
+from billing_core.tokens import MOST, Tokens
 
 MODEL = "nobody/knows"
 """Costs the default: 18 元 per million tokens of input, 72 of output."""

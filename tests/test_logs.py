@@ -14,7 +14,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import Forbidden, Invalid, NotFound, UnknownAccount
 from billing_core.logs import TYPES, Filters, Row
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 MODEL = "nobody/knows"
 REMARKS = ["首充", "100% off", "10_5", "a\\b", "Straße", "refund  of  June", "=1+1", ""]

@@ -16,7 +16,7 @@ from billing_core import money
 from billing_core.errors import Invalid
 from billing_core.money import MAX_HAO, MAX_PRICE_MICRO
 from billing_core.pricing import Rates
-from billing_core.usage import MOST, Tokens
+from billing_core.tokens import MOST, Tokens
 
 HAO = st.integers(-MAX_HAO, MAX_HAO)
 MICRO = st.integers(0, MAX_PRICE_MICRO)

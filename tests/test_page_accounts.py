@@ -10,7 +10,7 @@ from billing_core import accounts, ledger, signin
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import NotSignedIn
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 
 @pytest.fixture

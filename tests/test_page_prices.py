@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from billing_core import accounts, ledger, pricing, settings
 from billing_core.actors import SHELL
 from billing_core.database import Database
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from pages.parts.price_editor import drafted
 
 MILLION = 1_000_000

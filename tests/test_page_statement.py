@@ -9,7 +9,7 @@ from billing_core import accounts, ledger, statement
 from billing_core.actors import SHELL
 from billing_core.database import Database, Transaction
 from billing_core.stats import from_ns
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
 

@@ -9,7 +9,7 @@ from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction
 from billing_core.logs import Filters
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from pages.parts import undoing as part
 
 

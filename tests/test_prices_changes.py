@@ -10,7 +10,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.pricing import Change, Current, Rates
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
 MILLION = 1_000_000

@@ -12,7 +12,7 @@ from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import Forbidden, Invalid, NotFound
 from billing_core.pricing import Rates
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 MODEL = "team/own-model"
 YUAN = 1_000_000

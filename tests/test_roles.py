@@ -33,7 +33,7 @@ from billing_core.database import Database, open_database, prepare
 from billing_core.ledger import Charge
 from billing_core.logs import Filters
 from billing_core.signin import actor_of
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
 MILLION = 1_000_000

@@ -23,7 +23,7 @@ from billing_core.__main__ import app
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.shell import output, reading
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 ROOT = Path(__file__).parent.parent
 

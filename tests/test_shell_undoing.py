@@ -10,7 +10,7 @@ from test_shell import Run, environment, invoke, refused, run  # noqa: F401
 from billing_core import accounts, ledger, undoing
 from billing_core.actors import SHELL
 from billing_core.database import Database, Transaction
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 
 @pytest.fixture

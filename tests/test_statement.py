@@ -20,7 +20,7 @@ from billing_core import accounts, ledger, seals, statement
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, UnknownAccount
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 UTC, SHANGHAI = ZoneInfo("UTC"), ZoneInfo("Asia/Shanghai")
 FORMATS = pytest.mark.parametrize("format", ["html", "csv"])

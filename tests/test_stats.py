@@ -17,7 +17,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid, UnknownAccount
 from billing_core.stats import LABELS, Period
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 from billing_core.zones import zone as named
 
 HOUR = 3600 * SECOND

@@ -21,8 +21,8 @@ from billing_core.database import Database, Transaction
 from billing_core.errors import Conflict, Forbidden, Invalid, NotFound
 from billing_core.idempotency import Once
 from billing_core.logs import Filters
+from billing_core.tokens import Tokens
 from billing_core.undoing import Preview, Selection
-from billing_core.usage import Tokens
 
 ROOT = Path(__file__).parent.parent
 UTC = ZoneInfo("UTC")

@@ -29,7 +29,7 @@ from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import REVISION, Database, migrate, open_database, prepare, revision
 from billing_core.errors import DatabaseUnavailable
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 HERE = Path(__file__).parent / "upgrades"
 REVISIONS = sorted(file.name[:4] for file in (ROOT / "billing_core/migrations/versions").glob("*.py"))

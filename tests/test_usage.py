@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing_core.errors import Invalid
-from billing_core.usage import MOST, Round, Tokens, Usage, read
+from billing_core.tokens import MOST, Tokens
+from billing_core.usage import Round, Usage, read
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data" / "provider_responses.jsonl"
 

@@ -14,7 +14,7 @@ from ..ledger import PERIOD_NS
 from ..models import PRICES, USED, Seal
 from ..money import Hao
 from ..pricing import rates_of
-from ..usage import Tokens
+from ..tokens import Tokens
 from .findings import Finding, Findings
 from .reading import blocks, yuan
 from .used import Sketch

@@ -109,6 +109,7 @@ def charge(
     from .. import ledger, usage
     from ..actors import SHELL
     from ..idempotency import Once
+    from ..tokens import Tokens
 
     counts = [prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens, reasoning_tokens]
     if response is None and (prompt_tokens is None or completion_tokens is None):
@@ -122,7 +123,7 @@ def charge(
             [(model if each.model in (None, found.model) else each.model, each.tokens) for each in rounds]
         )
     else:
-        parts = [(model, usage.Tokens(*(count or 0 for count in counts)))]
+        parts = [(model, Tokens(*(count or 0 for count in counts)))]
 
     def write(tx: Any) -> list[ledger.Receipt]:
         done = []

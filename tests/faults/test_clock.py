@@ -9,7 +9,7 @@ from billing_core.check import check
 from billing_core.database import Database
 from billing_core.errors import Conflict, NotSignedIn
 from billing_core.idempotency import Once
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 from .acknowledged import Told, compare
 

@@ -12,7 +12,7 @@ from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import DatabaseUnavailable
 from billing_core.idempotency import Once
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 from .acknowledged import Told, compare, read
 from .test_kill import books

@@ -11,7 +11,7 @@ from billing_core import ledger
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.idempotency import Once
-from billing_core.usage import Tokens
+from billing_core.tokens import Tokens
 
 MODELS = ("m", "n")
 

@@ -23,7 +23,7 @@ from billing_core.actors import SHELL  # noqa: E402
 from billing_core.check import check  # noqa: E402
 from billing_core.database import REVISION, Database, prepare  # noqa: E402
 from billing_core.idempotency import Once  # noqa: E402
-from billing_core.usage import Tokens  # noqa: E402
+from billing_core.tokens import Tokens  # noqa: E402
 
 HOUR = 3600 * 10**9
 START = 1_750_000_000 * 10**9

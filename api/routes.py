@@ -20,6 +20,7 @@ from billing_core.i18n import N_
 from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import to_yuan
+from billing_core.rates import Rates
 from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
@@ -208,7 +209,7 @@ def stats_of(
 ModelId = Annotated[str, Path(description="The model's name; / and : in it may stand as they are, or encoded.")]
 
 
-def _price(model: str, price: pricing.Rates | pricing.SetPrice, source: str = "database") -> schemas.PriceOut:
+def _price(model: str, price: Rates | pricing.SetPrice, source: str = "database") -> schemas.PriceOut:
     yuan = pricing.as_yuan(price)
     prices: dict[str, Any] = {name: yuan["input_price"] if value is None else value for name, value in yuan.items()}
     is_set = source == "database"

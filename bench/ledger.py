@@ -109,10 +109,10 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
         else:
             write(account, "recharge", dice.randint(1, 10**7))
     connection.executemany(
-        f"INSERT INTO entry ({seals.COLUMNS.replace(', recorded_at_ns', '')}) VALUES ({', '.join('?' * 18)})", rows
+        f"INSERT INTO entry ({', '.join(seals.COLUMNS.split(', ')[:18])}) VALUES ({', '.join('?' * 18)})", rows
     )
     connection.executemany("INSERT INTO hold VALUES (?, ?, ?, ?, ?)", holds)
-    marks = ", ".join("?" * 11)
+    marks = ", ".join(["?"] * 11 + ["0"] * 3)
     sorted_sums = ((*key, *numbers) for key, numbers in sorted(sums.items()))
     connection.executemany(f"INSERT INTO usage_sum VALUES ({marks})", sorted_sums)
     connection.executemany(

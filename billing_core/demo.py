@@ -416,14 +416,8 @@ class _Story:
 
     def _set_price(self, tx: Transaction, name: str, prices: Sequence[str]) -> None:
         input_price, output_price, *cache = (parse_price(price) for price in prices)
-        pricing.set_price(
-            tx,
-            name,
-            input_price,
-            output_price,
-            actor=self.boss,
-            **dict(zip(("cache_read", "cache_write"), cache, strict=False)),
-        )
+        read, write = (*cache, None, None)[:2]
+        pricing.set_price(tx, name, input_price, output_price, actor=self.boss, cache_read=read, cache_write=write)
 
     def _recharge(self, tx: Transaction, one: _Member, remark: str | None = None) -> None:
         one.waits = False

@@ -30,8 +30,9 @@ from .i18n import N_
 from .idempotency import Once
 from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry
 from .money import MAX_HAO, Hao, check_hao, format_yuan
+from .pricing import Upstream
 from .text import one_line
-from .tokens import Tokens
+from .tokens import KINDS, Extras, Tokens, extras_from
 
 SECOND = 1_000_000_000
 PERIOD_NS = 900 * SECOND
@@ -177,15 +178,18 @@ def precharge(
     *,
     actor: Actor,
     ttl_seconds: int = DEFAULT_TTL_SECONDS,
+    service_tier: str | None = None,
     once: Once | None = None,
 ) -> Receipt:
-    """Hold the most that a call can cost, until it is settled, refunded, or `ttl_seconds` have passed.
+    """Hold the most that a call can cost (in a service tier, with one), until it is settled, refunded, or `ttl_seconds`
+    have passed.
 
     Raises InsufficientBalance, Frozen, UnknownAccount, Invalid, Forbidden, Conflict.
     """
     actor.must_charge()
     model = pricing.clean_model(model)
-    expected = Tokens(prompt=prompt_tokens, completion=max_completion_tokens)
+    extras = None if service_tier is None else Extras(service_tier=service_tier)
+    expected = Tokens(prompt=prompt_tokens, completion=max_completion_tokens, extras=extras)
     if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
         raise Invalid(
             N_("ttl_seconds must be a whole number from 1 to {most} (a week)."),
@@ -195,7 +199,7 @@ def precharge(
     if (known := _replayed(tx, once)) is not None:
         return known
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
-    held = _bounded(rates.most(prompt_tokens, max_completion_tokens))
+    held = _bounded(rates.most(prompt_tokens, max_completion_tokens, service_tier))
     account = _take(tx, user_id, held, once)
     entry = _write(
         tx, account.id, "precharge", -held, account.balance, actor,
@@ -227,6 +231,7 @@ def settle(
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
     cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
+    upstream = pricing.upstream(tx, held.model_id, tokens)
     calls = _priced(tx, used, tx.now_ns)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
@@ -234,9 +239,10 @@ def settle(
     entry = _write(
         tx, account.id, "settle", held.cost - cost, balance, actor,
         cost=cost, model_id=held.model_id, price_id=held.price_id, precharge_id=precharge_id, **_counts(tokens),
+        **_asked(upstream),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    _count(tx, account.id, held.model_id, tx.now_ns, cost, 1, tokens)
+    _count(tx, account.id, held.model_id, tx.now_ns, cost, 1, tokens, upstream)
     return _done(tx, once, user_id, account.status, entry, *_deduct(tx, account, balance, calls, actor, tx.now_ns))
 
 
@@ -330,9 +336,11 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         _end_hold(tx, account.id, entry_id, row["id"])
     if consumed and entry.model_id is not None:
         first, sign = _first(tx, entry)
-        tokens = Tokens(**{kind: getattr(first, f"{kind}_tokens") or 0 for kind in _KINDS})
+        counts: dict[str, Any] = {kind: getattr(first, f"{kind}_tokens") or 0 for kind in KINDS}
+        tokens = Tokens(**counts, extras=extras_from(first.extras))
+        upstream = None if first.upstream_yuan is None else Upstream(first.upstream_usd or 0, first.upstream_yuan)
         for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
-            _count(tx, account.id, entry.model_id, at, -consumed, -sign, tokens, kind)
+            _count(tx, account.id, entry.model_id, at, -consumed, -sign, tokens, upstream, kind)
     return _done(tx, once, user_id, account.status, row)
 
 
@@ -409,25 +417,32 @@ class _Priced:
     price_id: int | None
     tokens: Tokens
     cost: Hao
+    upstream: Upstream | None
 
 
 def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> list[_Priced]:
-    found = [(*pricing.to_charge(tx, name, at), tokens) for name, tokens in used]
-    return [_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens))) for number, rates, tokens in found]
+    calls = []
+    for name, tokens in used:
+        number, rates = pricing.to_charge(tx, name, at)
+        asked = pricing.upstream(tx, name, tokens)
+        calls.append(_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens)), asked))
+    return calls
 
 
 def _deduct(
-    tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int
-) -> list[dict[str, Any]]:
+    tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int,
+    reprices_id: int | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Write what calls cost, an entry each, down from `balance`; the money has been taken."""
     entries = []
     for call in calls:
         balance -= call.cost
         entry = _write(
             tx, account.id, "deduct", -call.cost, balance, actor, cost=call.cost,
-            model_id=call.model_id, price_id=call.price_id, created_at_ns=at, **_counts(call.tokens),
+            model_id=call.model_id, price_id=call.price_id, created_at_ns=at, reprices_id=reprices_id,
+            **_counts(call.tokens), **_asked(call.upstream),
         )  # fmt: skip
-        _count(tx, account.id, call.model_id, at, call.cost, 1, call.tokens)
+        _count(tx, account.id, call.model_id, at, call.cost, 1, call.tokens, call.upstream)
         entries.append(entry)
     return entries
 
@@ -502,11 +517,13 @@ def _check_balance(balance: Hao) -> None:
         raise Invalid(N_("The balance would be larger than the ledger can hold."), field="amount")
 
 
-_KINDS = ("prompt", "completion", "cached", "cache_creation", "reasoning")
+def _counts(tokens: Tokens) -> dict[str, Any]:
+    counts: dict[str, Any] = {f"{kind}_tokens": getattr(tokens, kind) for kind in KINDS}
+    return counts if tokens.extras is None else counts | {"extras": tokens.extras.as_json()}
 
 
-def _counts(tokens: Tokens) -> dict[str, int]:
-    return {f"{kind}_tokens": getattr(tokens, kind) for kind in _KINDS}
+def _asked(upstream: Upstream | None) -> dict[str, int]:
+    return {} if upstream is None else {"upstream_usd": upstream.usd, "upstream_yuan": upstream.yuan}
 
 
 _ENTRY_COLUMNS = [column.name for column in ENTRIES.columns if column.name != "id"]
@@ -530,7 +547,9 @@ def _write(
     return row
 
 
-_SUMS = ("cost", "calls", *(f"{kind}_tokens" for kind in _KINDS))
+_SUMS = (
+    "cost", "calls", *(f"{kind}_tokens" for kind in KINDS), "priced_extras", "upstream_yuan", "upstream_cost",
+)  # fmt: skip
 _COUNT = text(
     f"INSERT INTO usage_sum (account_id, period, model_id, kind, {', '.join(_SUMS)}) "
     f"VALUES (:account_id, :period, :model_id, :kind, :{', :'.join(_SUMS)}) "
@@ -547,10 +566,14 @@ def _count(
     cost: Hao,
     calls: int,
     tokens: Tokens,
+    upstream: Upstream | None,
     kind: int = USED,
 ) -> None:
     """Add a call (`calls` 1) to the sums, or what was undone of one (-1)."""
-    added = {name: calls * count for name, count in _counts(tokens).items()}
+    added = {f"{kind}_tokens": calls * getattr(tokens, kind) for kind in KINDS}
+    added["priced_extras"] = calls if tokens.extras is not None and tokens.extras.are_priced else 0
+    added["upstream_yuan"] = calls * upstream.yuan if upstream else 0
+    added["upstream_cost"] = cost if upstream else 0
     key = {"account_id": account_id, "period": at_ns // PERIOD_NS, "model_id": model_id, "kind": kind}
     tx.connection().execute(_COUNT, {**key, "cost": cost, "calls": calls, **added})
 

@@ -92,6 +92,51 @@ class Price(SQLModel, table=True):
     valid_from_ns: int = Field(sa_column=_int())
     operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
     created_at_ns: int = Field(sa_column=_int())
+    more: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """The components beyond the four, as rates.More writes them."""
+    origin: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """Where the numbers come from, as JSON: the catalogue with its US dollars, rate and markup, or the rule that decided."""
+    change_id: int | None = Field(default=None, sa_column=_ref("price_change.id", nullable=True))
+    """The change that it was a part of, where that set many prices at once."""
+
+
+class PriceChange(SQLModel, table=True):
+    """Many prices that were set at once, and can be undone at once. Never changed."""
+
+    __tablename__ = "price_change"
+
+    id: int | None = Field(default=None, sa_column=_id())
+    what: str = Field(sa_column=_text())
+    """The catalogue that the prices came from."""
+    undoes: int | None = Field(default=None, sa_column=_ref("price_change.id", nullable=True, unique=True))
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+
+
+class PriceWithdrawal(SQLModel, table=True):
+    """A planned price that was withdrawn before it started: it never counts. Never changed."""
+
+    __tablename__ = "price_withdrawal"
+
+    price_id: int = Field(sa_column=_ref("price.id", primary_key=True, autoincrement=False))
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+
+
+class PriceRule(SQLModel, table=True):
+    """From a moment on, models whose name fits a pattern cost what another model costs. Never changed: a new row takes over
+    from its start."""
+
+    __tablename__ = "price_rule"
+
+    id: int | None = Field(default=None, sa_column=_id())
+    pattern: str = Field(sa_column=_text())
+    """A model's name in which each * stands for any text."""
+    target: str | None = Field(sa_column=_text(nullable=True))
+    """The model whose price counts; each * in it is what the pattern's was, in order. None: the rule ends."""
+    operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
+    created_at_ns: int = Field(sa_column=_int())
+    """From then on it counts."""
 
 
 class Entry(SQLModel, table=True):
@@ -145,6 +190,14 @@ class Entry(SQLModel, table=True):
     """When it happened; a program may say so for a call of the past."""
     recorded_at_ns: int | None = Field(default=None, sa_column=_int(nullable=True))
     """When it was written, where that is another moment than `created_at_ns`."""
+    extras: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """What else the call used, as tokens.Extras writes it."""
+    upstream_usd: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """10⁻¹² US dollars: what the provider asks for the call, as it says itself or as the catalogue knows."""
+    upstream_yuan: int | None = Field(default=None, sa_column=_int(nullable=True))
+    """The same in 10⁻⁹ 元, at the rate of the time."""
+    reprices_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
+    """Of a `deduct` that stands for another entry at another price: that entry, which has been reversed."""
 
 
 class Hold(SQLModel, table=True):
@@ -190,6 +243,12 @@ class UsageSum(SQLModel, table=True):
     cache_creation_tokens: int = Field(sa_column=_int())
     completion_tokens: int = Field(sa_column=_int())
     reasoning_tokens: int = Field(sa_column=_int())
+    priced_extras: int = Field(default=0, sa_column=_int(server_default="0"))
+    """Calls of which the five counts don't say all that they cost."""
+    upstream_yuan: int = Field(default=0, sa_column=_int(server_default="0"))
+    """10⁻⁹ 元: what the providers ask for the calls of which that is known."""
+    upstream_cost: Hao = Field(default=0, sa_column=_int(server_default="0"))
+    """毫: what those calls cost here."""
 
 
 USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL = range(3)
@@ -291,7 +350,8 @@ class Audit(SQLModel, table=True):
 
 
 class ReversalJob(SQLModel, table=True):
-    """Many entries to be reversed for one reason, each once; undoing.py works through its items."""
+    """Many entries to be reversed for one reason, each once, or to be charged at another price; undoing.py works through
+    its items."""
 
     __tablename__ = "reversal_job"
 
@@ -322,11 +382,14 @@ class ReversalItem(SQLModel, table=True):
     reversal_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
     refusal: str | None = Field(default=None, sa_column=_text(nullable=True))
     """Why it could not be reversed, as JSON: the message and its parameters."""
+    price_id: int | None = Field(default=None, sa_column=_ref("price.id", nullable=True))
+    """The price at which the call is charged again; None where it is only reversed."""
 
 
 ACCOUNTS: Table = SQLModel.metadata.tables["account"]
 MODELS: Table = SQLModel.metadata.tables["model"]
 PRICES: Table = SQLModel.metadata.tables["price"]
+PRICE_CHANGES: Table = SQLModel.metadata.tables["price_change"]
 ENTRIES: Table = SQLModel.metadata.tables["entry"]
 HOLDS: Table = SQLModel.metadata.tables["hold"]
 USAGE_SUMS: Table = SQLModel.metadata.tables["usage_sum"]

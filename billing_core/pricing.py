@@ -1,69 +1,36 @@
-"""Prices: the one in force at a moment, their history, and the built-in ones for models that have none.
+"""Prices: the one in force at a moment, their history, and what counts for models that have none.
 
 A price counts from `valid_from_ns` until the next one of its model. Nothing that was charged changes with it. A call of
 the past, booked late, is charged at the price of its time; where the model's first price came only later, at that one.
+
+Which price applies: the model's own, else that of the model which a rule names (see price_rules), else the built-in
+catalogue's, else the default.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import func, text
+from sqlalchemy import BigInteger, Text, bindparam, func, text
 from sqlmodel import col, select
 
-from . import audit, settings
+from . import audit, price_rules, settings
 from .actors import Actor
-from .database import Transaction
+from .database import Transaction, is_id
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
-from .models import Model, Price
-from .money import MAX_PRICE_MICRO, Hao, Micro, price_yuan
+from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
+from .money import Micro, price_yuan
+from .price_rules import Rule
+from .rates import PARTS, More, Prices, Rates, check_price, more_from
 from .tokens import Tokens
 
 PAST_SECONDS = 60
 """How far back `valid_from` may lie: as much as clocks differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """A model's price, in 10⁻⁶ 元 per million tokens."""
-
-    input: Micro
-    output: Micro
-    cache_read: Micro
-    cache_write: Micro
-    source: str
-    """`database`, `catalogue` (a built-in price for this model) or `default`."""
-    price_id: int | None = None
-    valid_from_ns: int | None = None
-
-    @property
-    def parts(self) -> tuple[Micro, Micro, Micro, Micro]:
-        """In the order of PARTS."""
-        return self.input, self.output, self.cache_read, self.cache_write
-
-    def cost(self, tokens: Tokens) -> Hao:
-        """What a call costs, in 毫."""
-        return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
-
-    def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> Hao:
-        """What so many tokens cost, in 毫: each kind × its price, summed exactly, rounded up once."""
-        micro = (
-            uncached * self.input
-            + cached * self.cache_read
-            + cache_creation * self.cache_write
-            + completion * self.output
-        )
-        return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
-
-    def most(self, prompt: int, completion: int) -> Hao:
-        """The most that a call of so many tokens can cost, in 毫, however its prompt is cached."""
-        return -(
-            -(prompt * max(self.input, self.cache_read, self.cache_write) + completion * self.output) // 100_000_000
-        )
 
 
 def clean_model(name: str) -> str:
@@ -89,40 +56,48 @@ def model_number(tx: Transaction, name: str) -> int:
 
 
 def rates_of(row: Any) -> Rates | None:
-    """A row of `price` as it counts; None where it ends a set price."""
+    """A row of `price` as it counts; None where it ends a set price. Raises ValueError, TypeError, AttributeError or Invalid
+    for what can't have been written by the app."""
     if row.input is None or row.output is None:
         return None
-    return Rates(
-        row.input,
-        row.output,
-        row.input if row.cache_read is None else row.cache_read,
-        row.input if row.cache_write is None else row.cache_write,
-        row.source,
-        row.id,
-        row.valid_from_ns,
+    origin = json.loads(row.origin) if row.origin else {}
+    rates = as_rates(
+        Prices(row.input, row.output, row.cache_read, row.cache_write, more_from(row.more)),
+        origin.get("source", row.source),
+    )
+    return replace(
+        rates, price_id=row.id, valid_from_ns=row.valid_from_ns, rule=origin.get("rule"), priced_as=origin.get("as")
     )
 
 
+def as_rates(prices: Prices, source: str = "database") -> Rates:
+    """Prices as they count once they are set."""
+    first, read, write = prices.input, prices.cache_read, prices.cache_write
+    return Rates(
+        first, prices.output, first if read is None else read, first if write is None else write, source,
+        more=prices.more,
+        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
+    )  # fmt: skip
+
+
 def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
-    """What counts for a model at a moment (now, without one): an admin's price, else the built-in one, else `default`."""
+    """What counts for a model at a moment (now, without one)."""
+    at = tx.now_ns if at_ns is None else at_ns
+    return _own(tx, model, at) or without_own(tx, model, at)
+
+
+_COLUMNS = "input, output, cache_read, cache_write, source, id, valid_from_ns, more, origin"
+_SET = (
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
+    "AND NOT EXISTS (SELECT 1 FROM price_withdrawal w WHERE w.price_id = price.id) "
+)
+_PRICE_AT = text(f"{_SET} ORDER BY valid_from_ns DESC, id DESC LIMIT 1")
+_FIRST_PRICE = text(f"{_SET} ORDER BY valid_from_ns, id DESC LIMIT 1")
+
+
+def _own(tx: Transaction, model: str, at_ns: int) -> Rates | None:
     number = tx.connection().scalar(_MODEL, {"name": model}) if model.isprintable() else None
-    set_one = None if number is None else _set_price(tx, number, tx.now_ns if at_ns is None else at_ns)
-    return set_one or builtin(tx, model)
-
-
-_COLUMNS = "input, output, cache_read, cache_write, source, id, valid_from_ns"
-_PRICE_AT = text(
-    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
-    "ORDER BY valid_from_ns DESC, id DESC LIMIT 1"
-)
-_FIRST_PRICE = text(
-    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
-    "ORDER BY valid_from_ns, id DESC LIMIT 1"
-)
-_BUILTIN_ROW = text(
-    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model_id AND valid_from_ns = 0 AND source = :source "
-    "AND input = :input AND output = :output AND cache_read = :cache_read AND cache_write = :cache_write LIMIT 1"
-)
+    return None if number is None else _set_price(tx, number, at_ns)
 
 
 def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
@@ -132,41 +107,78 @@ def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
     return rates_of(row) if row else None
 
 
+def without_own(tx: Transaction, model: str, at_ns: int) -> Rates:
+    """What counts for a model that has no price of its own: by a rule, from the catalogue, or the default."""
+    known = settings.read(tx)
+    return _by_rule(tx, known, price_rules.listed(tx, at_ns), model, at_ns) or _builtin(known, model)
+
+
+MAX_HOPS = 5
+"""How many rules may lead from one to the next."""
+
+
+def _by_rule(
+    tx: Transaction, known: Mapping[str, str], rules: Sequence[Rule], model: str, at_ns: int, hops: int = MAX_HOPS
+) -> Rates | None:
+    for rule, target in price_rules.targets(rules, model) if hops else ():
+        found = _own(tx, target, at_ns) or _by_rule(tx, known, rules, target, at_ns, hops - 1)
+        found = found or _catalogue(target, Decimal(known["usd_rate"]))
+        if found:
+            return replace(
+                found, price_id=None, valid_from_ns=None, rule=rule.pattern, priced_as=found.priced_as or target
+            )
+    return None
+
+
+_SAME_ROW = text(
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model_id AND valid_from_ns = 0 AND source = :source "
+    "AND input = :input AND output = :output AND coalesce(cache_read, -1) = coalesce(:cache_read, -1) "
+    "AND coalesce(cache_write, -1) = coalesce(:cache_write, -1) AND coalesce(more, '') = coalesce(:more, '') "
+    "AND coalesce(origin, '') = coalesce(:origin, '') LIMIT 1"
+).bindparams(
+    bindparam("cache_read", type_=BigInteger), bindparam("cache_write", type_=BigInteger),
+    bindparam("more", type_=Text), bindparam("origin", type_=Text),
+)  # fmt: skip
+
+
 def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
     """A model's number and the price in force, which has a row (`price_id`): an entry names the one it was charged at."""
     number = model_number(tx, model)
-    rates = _set_price(tx, number, at_ns) or builtin(tx, model)
-    if rates.price_id is not None:
-        return number, rates
+    rates = _set_price(tx, number, at_ns) or without_own(tx, model, at_ns)
+    return number, rates if rates.price_id is not None else _kept(tx, number, rates)
+
+
+def _kept(tx: Transaction, number: int, rates: Rates) -> Rates:
+    """A price that isn't set for the model itself, with the row that entries name."""
+    origin = {"rule": rates.rule, "as": rates.priced_as, "source": rates.source} if rates.rule else None
     content: dict[str, Any] = {
         "model_id": number,
-        "source": rates.source,
-        "input": rates.input,
-        "output": rates.output,
-        "cache_read": rates.cache_read,
-        "cache_write": rates.cache_write,
+        "source": "catalogue" if rates.rule else rates.source,
+        **asdict_of_four(rates),
+        "more": rates.more.as_json() if rates.more else None,
+        "origin": json.dumps(origin, sort_keys=True, separators=(",", ":")) if origin else None,
     }
-    row = tx.connection().execute(_BUILTIN_ROW, content).first()
+    row = tx.connection().execute(_SAME_ROW, content).first()
     if row is None:
         tx.add(Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns))
         tx.flush()
-        row = tx.connection().execute(_BUILTIN_ROW, content).first()
+        row = tx.connection().execute(_SAME_ROW, content).first()
     found = rates_of(row)
     assert found is not None
-    return number, found
+    return found
+
+
+def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
+    """The four prices as they are written: None where one falls back to that of input."""
+    return {part: getattr(rates, part) if part in rates.own else None for part in PARTS}
 
 
 # The built-in prices
 
 
-def builtin(tx: Transaction, model: str) -> Rates:
-    """The catalogue's price for a model at the set rate, else the `default` one."""
-    return _builtin(settings.read(tx), model)
-
-
 def _builtin(known: Mapping[str, str], model: str) -> Rates:
     input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
-    default = Rates(input_price, output_price, input_price, input_price, "default")
+    default = as_rates(Prices(input_price, output_price), "default")
     return _catalogue(model, Decimal(known["usd_rate"])) or default
 
 
@@ -208,22 +220,49 @@ def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
         }
         if "input_mtok" in usd and suffix != "free":
             micro = {part: _micro(value * usd_rate) for part, value in usd.items()}
-            first = micro["input_mtok"]
-            return Rates(
-                first,
+            prices = Prices(
+                micro["input_mtok"],
                 micro.get("output_mtok", 0),
-                micro.get("cache_read_mtok", first),
-                micro.get("cache_write_mtok", first),
-                "catalogue",
+                micro.get("cache_read_mtok"),
+                micro.get("cache_write_mtok"),
             )
-    return Rates(0, 0, 0, 0, "catalogue") if suffix == "free" and "/" in model else None
+            return as_rates(prices, "catalogue")
+    return as_rates(Prices(0, 0), "catalogue") if suffix == "free" and "/" in model else None
+
+
+# What it cost upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What the provider asks for a call."""
+
+    usd: int
+    """10⁻¹² US dollars."""
+    yuan: int
+    """10⁻⁹ 元, at the rate that is set."""
+
+
+MAX_UPSTREAM_USD = 10**6
+
+
+def upstream(tx: Transaction, model: str | int | None, tokens: Tokens) -> Upstream | None:
+    """What the provider asks for a call, as it says itself, else as the catalogue knows; None where neither does. `model`
+    is its name or number."""
+    usd = tokens.extras.upstream_usd if tokens.extras else None
+    if usd is None:
+        name = tx.get_one(Model, model).name if isinstance(model, int) else model or ""
+        prices = _catalogue(name, Decimal(1))
+        if prices is None:
+            return None
+        usd = Decimal(prices.exact(tokens)).scaleb(-18)
+    if not 0 <= usd <= MAX_UPSTREAM_USD:
+        return None
+    rate = Decimal(settings.read(tx)["usd_rate"])
+    return Upstream(int(usd.scaleb(12).to_integral_value()), int((usd * rate).scaleb(9).to_integral_value()))
 
 
 # Setting and listing
-
-PARTS = ("input", "output", "cache_read", "cache_write")
-Prices = tuple[Micro, Micro, Micro | None, Micro | None]
-"""In the order of PARTS, in 10⁻⁶ 元 per million tokens; a cache price of None is the same as that of input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +275,17 @@ class SetPrice:
     cache_read: Micro | None
     cache_write: Micro | None
     valid_from_ns: int
+    more: More | None = None
+    price_id: int = 0
+    withdrawn: bool = False
+    """Before it started: it never counted."""
+    origin: str | None = None
 
-
-def _check_price(micro: object, part: str) -> None:
-    if type(micro) is not int or not 0 <= micro <= MAX_PRICE_MICRO:
-        raise Invalid(
-            N_("A price is a whole number of 10⁻⁶ 元, from 0 to 1,000,000 元 per million tokens."),
-            field=f"{part}_price",
-        )
+    @property
+    def prices(self) -> Prices | None:
+        if self.input is None or self.output is None:
+            return None
+        return Prices(self.input, self.output, self.cache_read, self.cache_write, self.more)
 
 
 def set_price(
@@ -255,58 +297,101 @@ def set_price(
     actor: Actor,
     cache_read: Micro | None = None,
     cache_write: Micro | None = None,
+    more: More | None = None,
     valid_from_ns: int | None = None,
 ) -> Price:
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
+    prices: Prices | None = None
     if (input, output) != (None, None):
-        _check_price(input, "input")
-        _check_price(output, "output")
+        check_price(input, "input")
+        check_price(output, "output")
+        assert input is not None
+        assert output is not None
+        prices = Prices(input, output, cache_read, cache_write, more)
     for part, micro in (("cache_read", cache_read), ("cache_write", cache_write)):
         if micro is not None:
-            _check_price(micro, part)
-    now = tx.now_ns
+            check_price(micro, part)
+    starts = _start(tx, valid_from_ns)
+    model = clean_model(model)
+    before = in_force(tx, model, starts)
+    row = _add(tx, model, prices, starts, actor)
+    after = as_rates(prices) if prices else without_own(tx, model, starts)
+    changed: dict[str, object] = {part: [getattr(before, part), getattr(after, part)] for part in PARTS}
+    if before.more != after.more:
+        changed["more"] = [rates.more and rates.more.as_json() for rates in (before, after)]
+    if starts > tx.now_ns:
+        changed["valid_from_ns"] = starts
+    audit.note(tx, actor, "price.set" if prices else "price.retire", model, **changed)
+    return row
+
+
+def _start(tx: Transaction, valid_from_ns: int | None) -> int:
     if valid_from_ns is None:
-        valid_from_ns = now
-    elif type(valid_from_ns) is not int or valid_from_ns >= 2**63:
+        return tx.now_ns
+    if type(valid_from_ns) is not int or valid_from_ns >= 2**63:
         raise Invalid(N_("valid_from must be a moment before the year 2262."), field="valid_from")
-    elif valid_from_ns < now - PAST_SECONDS * 10**9:
+    if valid_from_ns < tx.now_ns - PAST_SECONDS * 10**9:
         raise Invalid(
             N_("A price can't start in the past: what was charged stays as it is. Leave valid_from out for now."),
             field="valid_from",
         )
-    model = clean_model(model)
-    starts = max(valid_from_ns, now)
-    before = in_force(tx, model, starts)
+    return max(valid_from_ns, tx.now_ns)
+
+
+def _add(
+    tx: Transaction, model: str, prices: Prices | None, starts: int, actor: Actor, *,
+    origin: str | None = None, change_id: int | None = None,
+) -> Price:  # fmt: skip
+    four = {part: getattr(prices, part) if prices else None for part in PARTS}
     row = Price(
-        model_id=model_number(tx, model),
-        source="database",
-        input=input,
-        output=output,
-        cache_read=cache_read,
-        cache_write=cache_write,
-        valid_from_ns=starts,
-        operator_id=actor.account_id,
-        created_at_ns=now,
-    )
+        model_id=model_number(tx, model), source="database", **four,
+        more=prices.more.as_json() if prices and prices.more else None, valid_from_ns=starts,
+        operator_id=actor.account_id, origin=origin, change_id=change_id, created_at_ns=tx.now_ns,
+    )  # fmt: skip
     tx.add(row)
     tx.flush()
-    after = as_rates((input, output, cache_read, cache_write)) if input is not None and output is not None else None
-    both = zip(PARTS, before.parts, (after or builtin(tx, model)).parts, strict=True)
-    changed: dict[str, object] = {part: [old, new] for part, old, new in both}
-    if starts > now:
-        changed["valid_from_ns"] = starts
-    audit.note(tx, actor, "price.set" if after else "price.retire", model, **changed)
     return row
 
 
 def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
-    """End a model's set price: from now on the built-in one counts. Raises NotFound, Forbidden."""
+    """End a model's set price: from now on what counts without one. Raises NotFound, Forbidden."""
     actor.must_be_admin()
     if not any(price.model == model for price in listed(tx)):
         raise NotFound(N_("No price is set for {model}, so none can be retired."), model=model)
     return set_price(tx, model, None, None, actor=actor)
+
+
+def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> None:
+    """Take a planned price back before it starts: it never counts. Raises NotFound, Conflict, Forbidden."""
+    actor.must_be_admin()
+    price = tx.get(Price, price_id) if is_id(price_id) else None
+    if price is None or price.source != "database":
+        raise NotFound(N_("There is no planned price {price_id}."), price_id=price_id)
+    model = tx.get_one(Model, price.model_id).name
+    _lock_models(tx, [price.model_id])
+    if tx.get(PriceWithdrawal, price_id) is not None:
+        raise Conflict(N_("The planned price of {model} has been withdrawn already."), model=model)
+    if price.valid_from_ns <= tx.now_ns:
+        raise Conflict(
+            N_("The price of {model} counts already. What counted stays: set another one from now on."), model=model
+        )
+    _withdraw(tx, price, actor)
+    audit.note(tx, actor, "price.withdraw", model, valid_from_ns=price.valid_from_ns)
+
+
+def _withdraw(tx: Transaction, price: Price, actor: Actor) -> None:
+    tx.add(PriceWithdrawal(price_id=price.id or 0, operator_id=actor.account_id, created_at_ns=tx.now_ns))
+    tx.flush()
+
+
+def _lock_models(tx: Transaction, numbers: Iterable[int]) -> None:
+    """Whoever else sets a price of these models waits, or is waited for."""
+    tx.exec(select(Model.id).where(col(Model.id).in_(list(numbers))).order_by(col(Model.id)).with_for_update()).all()
+
+
+_WITHDRAWN = col(Price.id).in_(select(PriceWithdrawal.price_id))
 
 
 def listed(tx: Transaction, at_ns: int | None = None) -> list[SetPrice]:
@@ -320,7 +405,7 @@ def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
     )
     newest = (
         select(col(Price.id).label("id"), place.label("place"))
-        .where(Price.source == "database", Price.valid_from_ns <= at_ns)
+        .where(Price.source == "database", Price.valid_from_ns <= at_ns, ~_WITHDRAWN)
         .subquery()
     )
     rows = tx.exec(
@@ -334,16 +419,16 @@ def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
 
 
 def history(tx: Transaction, model: str) -> list[SetPrice]:
-    """Every price that was ever set for a model, newest first, planned ones included."""
+    """Every price that was ever set for a model, newest first, planned and withdrawn ones included."""
     if not model.isprintable():  # no model's name: Postgres takes no NUL, UTF-8 no lone surrogate
         return []
     rows = tx.exec(
-        select(Price, Model.name)
+        select(Price, Model.name, _WITHDRAWN)
         .join(Model)
         .where(Model.name == model, Price.source == "database")
         .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
     )
-    return [_set(price, name) for price, name in rows]
+    return [_set(price, name, bool(withdrawn)) for price, name, withdrawn in rows]
 
 
 def planned(tx: Transaction) -> list[SetPrice]:
@@ -351,14 +436,17 @@ def planned(tx: Transaction) -> list[SetPrice]:
     rows = tx.exec(
         select(Price, Model.name)
         .join(Model)
-        .where(Price.source == "database", Price.valid_from_ns > tx.now_ns)
+        .where(Price.source == "database", Price.valid_from_ns > tx.now_ns, ~_WITHDRAWN)
         .order_by(col(Price.valid_from_ns), col(Price.id))
     )
     return list({(price.valid_from_ns, name): _set(price, name) for price, name in rows}.values())
 
 
-def _set(price: Price, model: str) -> SetPrice:
-    return SetPrice(model, price.input, price.output, price.cache_read, price.cache_write, price.valid_from_ns)
+def _set(price: Price, model: str, withdrawn: bool = False) -> SetPrice:
+    return SetPrice(
+        model, price.input, price.output, price.cache_read, price.cache_write, price.valid_from_ns,
+        more_from(price.more), price.id or 0, withdrawn, price.origin,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,18 +464,20 @@ class Current:
 
 def current(tx: Transaction) -> list[Current]:
     """What counts now for every model that was ever charged or priced, by name."""
-    known = settings.read(tx)
+    known, rules = settings.read(tx), price_rules.listed(tx)
     set_here = {name: price for price, name in _set_and_in_force(tx, tx.now_ns)}
-    return [_current(name, set_here.get(name), known) for name in model_names(tx)]
+    found = []
+    for name in model_names(tx):
+        rates = rates_of(set_here[name]) if name in set_here else None
+        rates = rates or _by_rule(tx, known, rules, name, tx.now_ns) or _builtin(known, name)
+        found.append(Current(name, rates, prices_of(rates)))
+    return found
 
 
-def _current(model: str, price: Price | None, known: Mapping[str, str]) -> Current:
-    rates = rates_of(price) if price else None
-    if price and rates:
-        return Current(model, rates, (rates.input, rates.output, price.cache_read, price.cache_write))
-    rates = _builtin(known, model)
-    read, write = (None if cache == rates.input else cache for cache in (rates.cache_read, rates.cache_write))
-    return Current(model, rates, (rates.input, rates.output, read, write))
+def prices_of(rates: Rates) -> Prices:
+    """What counts, as it is written."""
+    four = asdict_of_four(rates)
+    return Prices(rates.input, rates.output, four["cache_read"], four["cache_write"], rates.more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,32 +486,35 @@ class Change:
 
     model: str
     prices: Prices | None
-    """None: the set price is retired, the built-in one counts again."""
+    """None: the set price is retired, what counts without one counts again."""
     replaces: int | None
     """The `price_id` of the set price that the admin saw in force; None where there was none."""
+    origin: str | None = None
+    """Where the numbers come from, as JSON: a catalogue with its US dollars, rate and markup."""
 
 
 def preview(tx: Transaction, changes: Sequence[Change]) -> list[tuple[Rates, Rates]]:
     """What counts for each model now, and what would."""
     return [
-        (in_force(tx, change.model), as_rates(change.prices) if change.prices else builtin(tx, change.model))
+        (
+            in_force(tx, change.model),
+            as_rates(change.prices) if change.prices else without_own(tx, change.model, tx.now_ns),
+        )
         for change in changes
     ]
 
 
-def as_rates(prices: Prices) -> Rates:
-    """Prices as they count once they are set."""
-    first, output, read, write = prices
-    return Rates(first, output, first if read is None else read, first if write is None else write, "database")
-
-
-def apply(tx: Transaction, changes: Sequence[Change], *, actor: Actor, valid_from_ns: int | None = None) -> None:
-    """Let all of these count from a moment on (now, without one). Raises Forbidden, Invalid, NotFound, and Conflict
-    where somebody else has changed the price of one of the models since."""
+def apply(
+    tx: Transaction, changes: Sequence[Change], *, actor: Actor, valid_from_ns: int | None = None, what: str = ""
+) -> int | None:
+    """Let all of these count from a moment on (now, without one): all or none. With `what` (the catalogue that they come
+    from) they are one change, whose number is given back, to be undone as one. Raises Forbidden, Invalid, NotFound, and
+    Conflict where somebody else has changed the price of one of the models since."""
     actor.must_be_admin()
     numbers = {change.model: model_number(tx, clean_model(change.model)) for change in changes}
-    # Whoever else sets a price of these models waits, or is waited for.
-    tx.exec(select(Model.id).where(col(Model.id).in_(numbers.values())).order_by(col(Model.id)).with_for_update()).all()
+    _lock_models(tx, numbers.values())
+    change_id = _change(tx, what, actor) if what else None
+    starts = _start(tx, valid_from_ns)
     for change in changes:
         found = _set_price(tx, numbers[change.model], tx.now_ns)
         if (found.price_id if found else None) != change.replaces:
@@ -434,11 +527,96 @@ def apply(tx: Transaction, changes: Sequence[Change], *, actor: Actor, valid_fro
             )
         if change.prices is None and found is None:
             raise NotFound(N_("No price is set for {model}, so none can be retired."), model=change.model)
-        first, output, read, write = change.prices or (None, None, None, None)
+        if change_id is not None:
+            if change.prices:
+                _check(change.prices)
+            _add(tx, change.model, change.prices, starts, actor, origin=change.origin, change_id=change_id)
+            continue
+        prices = change.prices or Prices(None, None)  # type: ignore[arg-type]
         set_price(
-            tx, change.model, first, output, actor=actor, cache_read=read, cache_write=write,
-            valid_from_ns=valid_from_ns,
+            tx, change.model, prices.input, prices.output, actor=actor, cache_read=prices.cache_read,
+            cache_write=prices.cache_write, more=prices.more, valid_from_ns=valid_from_ns,
         )  # fmt: skip
+    if change_id is not None:
+        later = {"valid_from_ns": starts} if starts > tx.now_ns else {}
+        audit.note(tx, actor, "price.change", str(change_id), what=what, models=len(changes), **later)
+    return change_id
+
+
+def _check(prices: Prices) -> None:
+    for part in PARTS:
+        if (micro := getattr(prices, part)) is not None:
+            check_price(micro, part)
+
+
+def _change(tx: Transaction, what: str, actor: Actor, undoes: int | None = None) -> int:
+    change = PriceChange(what=what, undoes=undoes, operator_id=actor.account_id, created_at_ns=tx.now_ns)
+    tx.add(change)
+    tx.flush()
+    return change.id or 0
+
+
+@dataclass(frozen=True, slots=True)
+class ManySet:
+    """Prices that were set at once."""
+
+    id: int
+    what: str
+    at_ns: int
+    models: int
+    undone: bool
+
+
+def changes(tx: Transaction) -> list[ManySet]:
+    """The last 50 changes of many prices at once, newest first; those that undo one aside."""
+    undone = set(tx.exec(select(PriceChange.undoes).where(col(PriceChange.undoes).is_not(None))))
+    rows = tx.exec(
+        select(PriceChange, func.count(col(Price.id)))
+        .join(Price, col(Price.change_id) == PriceChange.id)
+        .where(col(PriceChange.undoes).is_(None))
+        .group_by(*PRICE_CHANGES.columns)
+        .order_by(col(PriceChange.id).desc())
+        .limit(50)
+    )
+    return [ManySet(row.id or 0, row.what, row.created_at_ns, models, row.id in undone) for row, models in rows]
+
+
+def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, int]:
+    """Let what counted before a change of many prices count again, from now on: of how many models, and how many were
+    left alone because their price has been set anew since. Raises NotFound, Conflict, Forbidden."""
+    actor.must_be_admin()
+    change = tx.get(PriceChange, change_id) if is_id(change_id) else None
+    if change is None or change.undoes is not None:
+        raise NotFound(N_("There is no change of prices {change_id}."), change_id=change_id)
+    prices = tx.exec(select(Price, Model.name).join(Model).where(Price.change_id == change_id)).all()
+    _lock_models(tx, [price.model_id for price, _name in prices])
+    if tx.exec(select(PriceChange.id).where(PriceChange.undoes == change_id)).first() is not None:
+        raise Conflict(N_("Change {change_id} of prices has been undone already."), change_id=change_id)
+    undoing = _change(tx, change.what, actor, undoes=change_id)
+    undone = 0
+    for price, name in prices:
+        if price.valid_from_ns > tx.now_ns:
+            if tx.get(PriceWithdrawal, price.id) is None:
+                _withdraw(tx, price, actor)
+                undone += 1
+            continue
+        found = tx.connection().execute(_PRICE_AT, {"model": price.model_id, "at": tx.now_ns}).first()
+        if found is None or found.id != price.id:
+            continue
+        before = tx.exec(
+            select(Price)
+            .where(Price.model_id == price.model_id, Price.source == "database", ~_WITHDRAWN)
+            .where(
+                (col(Price.valid_from_ns) < price.valid_from_ns)
+                | ((col(Price.valid_from_ns) == price.valid_from_ns) & (col(Price.id) < price.id))
+            )
+            .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
+        ).first()
+        old = _set(before, name).prices if before else None
+        _add(tx, name, old, tx.now_ns, actor, origin=before.origin if before else None, change_id=undoing)
+        undone += 1
+    audit.note(tx, actor, "price.undo_change", str(change_id), what=change.what, models=undone)
+    return undone, len(prices) - undone
 
 
 def change_settings(tx: Transaction, values: Mapping[str, str], *, actor: Actor) -> None:

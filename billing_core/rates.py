@@ -115,9 +115,6 @@ class More:
         return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
 
 
-NOTHING_MORE = More()
-
-
 def more_from(kept: str | None) -> More | None:
     """What `as_json` wrote, None for None. Raises ValueError, TypeError, AttributeError or Invalid for anything else."""
     if kept is None:
@@ -143,6 +140,9 @@ def _check_name(name: object, field: str) -> None:
         raise Invalid(
             N_("A tool or service tier has a name of 1 to 100 characters, like web_search or batch."), field=field
         )
+
+
+NOTHING_MORE = More()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +184,16 @@ class Rates:
     cache_read: Micro
     cache_write: Micro
     source: str
-    """`database`, `catalogue` (a built-in price for this model) or `default`."""
+    """`database`, `catalogue` (a built-in price for this model) or `default`; by a rule, of the model that it names."""
     price_id: int | None = None
     valid_from_ns: int | None = None
     more: More | None = None
     own: tuple[str, ...] = PARTS
     """Which of the four are prices of their own."""
+    rule: str | None = None
+    """The pattern of the rule that decided."""
+    priced_as: str | None = None
+    """The model whose price it is, by that rule."""
 
     @property
     def parts(self) -> tuple[Micro, Micro, Micro, Micro]:

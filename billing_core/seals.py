@@ -35,14 +35,29 @@ FIELDS = (
     "cache_creation_tokens", "completion_tokens", "reasoning_tokens", "precharge_id", "reverses_id", "operator", "remark",
     "created_at_ns", "recorded_at_ns",
 )  # fmt: skip
-"""An entry's canonical form: `account` and `operator` are user ids, `model` its name, `price` null or PRICE_FIELDS."""
+"""An entry's canonical form: `account` and `operator` are user ids, `model` its name, `price` null or PRICE_FIELDS. An entry
+that has any of FURTHER goes on with all of them, a price with any of FURTHER_OF_PRICE with both: what was sealed before there were
+any is sealed as it was."""
 PRICE_FIELDS = ("source", "input", "output", "cache_read", "cache_write")
+FURTHER = ("extras", "reprices_id", "upstream_usd", "upstream_yuan")
+FURTHER_OF_PRICE = ("more", "origin")
 COLUMNS = (
     "id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens, "
     "cache_creation_tokens, completion_tokens, reasoning_tokens, precharge_id, reverses_id, operator_id, remark, "
-    "created_at_ns, recorded_at_ns"
+    "created_at_ns, recorded_at_ns, extras, reprices_id, upstream_usd, upstream_yuan"
 )
-"""The columns of `entry` in the order of FIELDS."""
+"""The columns of `entry` in the order of FIELDS and FURTHER."""
+
+
+_PRICES = sa.text(f"SELECT id, {', '.join((*PRICE_FIELDS, *FURTHER_OF_PRICE))} FROM price")
+
+
+def _shortened(row: Any, length: int) -> list[Any]:
+    """A row without what follows `length` columns, where that is nothing."""
+    whole = list(row)
+    if whole[length:].count(None) == len(whole) - length:
+        del whole[length:]
+    return whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +74,13 @@ class Names:
         return cls(
             {None: None} | {row[0]: row[1] for row in rows(sa.text("SELECT id, user_id FROM account"))},
             {None: None} | {row[0]: row[1] for row in rows(sa.text("SELECT id, name FROM model"))},
-            {None: None}
-            | {row[0]: list(row[1:]) for row in rows(sa.text(f"SELECT id, {', '.join(PRICE_FIELDS)} FROM price"))},
+            {None: None} | {row[0]: _shortened(row[1:], len(PRICE_FIELDS)) for row in rows(_PRICES)},
         )
 
     def canonical(self, row: Any) -> list[Any]:
         """An entry in the order of FIELDS, for a row of COLUMNS. A number that names nothing, which no honest entry
         has, stands as [number], so that it isn't taken for none."""
-        whole = list(row)
+        whole = _shortened(row, len(FIELDS))
         try:
             whole[1] = self.accounts[row[1]]
             whole[6] = self.models[row[6]]

@@ -24,7 +24,7 @@ from .i18n import N_
 from .ledger import PERIOD_NS
 from .models import ACCOUNTS, MODELS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
 from .money import Hao
-from .pricing import Rates
+from .rates import Rates
 
 SECOND = 1_000_000_000
 LABELS = {"hour": "%H:00", "day": "%m-%d", "month": "%Y-%m"}

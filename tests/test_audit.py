@@ -18,6 +18,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.audit import Noted
 from billing_core.database import Database
 from billing_core.errors import BillingError, Forbidden, Invalid, NotSignedIn
+from billing_core.rates import Prices
 from billing_core.signin import actor_of
 
 MILLION = 1_000_000
@@ -58,7 +59,7 @@ def test_a_planned_price_is_noted_with_its_start(db: Database, boss: Actor, cloc
 
 
 def test_prices_that_are_applied_together_are_noted_one_by_one(db: Database, boss: Actor) -> None:
-    changes = [pricing.Change(name, (MILLION, MILLION, None, None), None) for name in ("a", "b")]
+    changes = [pricing.Change(name, Prices(MILLION, MILLION, None, None), None) for name in ("a", "b")]
     db.write(pricing.apply, changes, actor=boss)
     assert [row.subject for row in noted(db, kind="price")] == ["b", "a"]
 

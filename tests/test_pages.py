@@ -135,7 +135,7 @@ def gone(file: Path) -> None:
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (newer, "The database is of a newer version (9999) than this app (0002). Update the app, then start again."),
+        (newer, "The database is of a newer version (9999) than this app (0003). Update the app, then start again."),
         (damaged, "The file is not a billing database, or it is damaged. Restore a backup, or name another file."),
         (gone, "The database file can't be opened. Check that its folder is there and may be written to."),
     ],

@@ -10,6 +10,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.pricing import Change, Current, Rates
+from billing_core.rates import Prices
 from billing_core.tokens import Tokens
 from billing_core.zones import zone
 
@@ -30,13 +31,13 @@ def test_a_model_that_was_only_charged_is_listed_at_its_built_in_price(db: Datab
         "house/own": "default",
         "openai/gpt-4o-mini": "catalogue",
     }
-    assert rows["house/own"].prices == (18 * MILLION, 72 * MILLION, None, None)
+    assert rows["house/own"].prices == Prices(18 * MILLION, 72 * MILLION, None, None)
 
 
 def test_a_set_price_is_listed_as_it_is_written_and_as_it_counts(db: Database) -> None:
     db.write(pricing.set_price, "a/b", 5 * MILLION, 7 * MILLION, actor=SHELL, cache_read=MILLION)
     row = current(db)["a/b"]
-    assert row.prices == (5 * MILLION, 7 * MILLION, MILLION, None)
+    assert row.prices == Prices(5 * MILLION, 7 * MILLION, MILLION, None)
     assert (row.rates.cache_write, row.rates.source) == (5 * MILLION, "database")
 
 
@@ -51,21 +52,21 @@ def test_a_search_finds_a_part_of_a_name_in_capitals_or_not(db: Database) -> Non
 def test_changes_are_applied_together(db: Database) -> None:
     db.write(pricing.set_price, "old", 1, 1, actor=SHELL)
     seen = current(db)["old"].rates.price_id
-    changes = [Change("old", None, seen), Change("new", (MILLION, 2 * MILLION, None, 0), None)]
+    changes = [Change("old", None, seen), Change("new", Prices(MILLION, 2 * MILLION, None, 0), None)]
     db.write(pricing.apply, changes, actor=SHELL)
     rows = current(db)
     assert rows["old"].rates.source == "default"
-    assert rows["new"].prices == (MILLION, 2 * MILLION, None, 0)
+    assert rows["new"].prices == Prices(MILLION, 2 * MILLION, None, 0)
 
 
 def test_of_changes_of_which_one_cannot_be_made_none_is(db: Database) -> None:
-    changes = [Change("new", (1, 1, None, None), None), Change("never set", None, None)]
+    changes = [Change("new", Prices(1, 1, None, None), None), Change("never set", None, None)]
     with pytest.raises(NotFound):
         db.write(pricing.apply, changes, actor=SHELL)
     assert current(db) == {}
 
 
-@pytest.mark.parametrize("wanted", [(2, 2, None, None), None])
+@pytest.mark.parametrize("wanted", [Prices(2, 2, None, None), None])
 def test_somebody_elses_new_price_is_not_overwritten(db: Database, clock: Clock, wanted: pricing.Prices | None) -> None:
     db.write(pricing.set_price, "a/b", 1, 1, actor=SHELL)
     seen = current(db)["a/b"].rates.price_id
@@ -73,7 +74,7 @@ def test_somebody_elses_new_price_is_not_overwritten(db: Database, clock: Clock,
     db.write(pricing.set_price, "a/b", 9, 9, actor=SHELL)
     with pytest.raises(Conflict, match="Somebody else has changed the price of a/b"):
         db.write(pricing.apply, [Change("a/b", wanted, seen)], actor=SHELL)
-    assert current(db)["a/b"].prices == (9, 9, None, None)
+    assert current(db)["a/b"].prices == Prices(9, 9, None, None)
 
 
 def test_a_price_that_somebody_has_retired_in_the_meantime_is_not_set_again(db: Database, clock: Clock) -> None:
@@ -82,7 +83,7 @@ def test_a_price_that_somebody_has_retired_in_the_meantime_is_not_set_again(db: 
     clock.forward(seconds=1)
     db.write(pricing.retire, "a/b", actor=SHELL)
     with pytest.raises(Conflict):
-        db.write(pricing.apply, [Change("a/b", (2, 2, None, None), seen)], actor=SHELL)
+        db.write(pricing.apply, [Change("a/b", Prices(2, 2, None, None), seen)], actor=SHELL)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -93,7 +94,7 @@ def test_of_admins_who_change_a_price_at_the_same_time_one_is_told(db: Database,
 
     def change(price: int) -> str:
         try:
-            db.write(pricing.apply, [Change("a/b", (price, price, None, None), seen)], actor=SHELL)
+            db.write(pricing.apply, [Change("a/b", Prices(price, price, None, None), seen)], actor=SHELL)
             return "applied"
         except Conflict:
             return "told"
@@ -104,11 +105,11 @@ def test_of_admins_who_change_a_price_at_the_same_time_one_is_told(db: Database,
 
 def test_a_change_can_be_planned_and_counts_from_its_moment_on(db: Database, clock: Clock) -> None:
     start = clock.now_ns + 3600 * stats.SECOND
-    db.write(pricing.apply, [Change("a/b", (5, 6, None, None), None)], actor=SHELL, valid_from_ns=start)
+    db.write(pricing.apply, [Change("a/b", Prices(5, 6, None, None), None)], actor=SHELL, valid_from_ns=start)
     assert current(db)["a/b"].rates.source == "default"
     assert [(price.model, price.input) for price in db.read(pricing.planned)] == [("a/b", 5)]
     clock.forward(seconds=3600)
-    assert current(db)["a/b"].prices == (5, 6, None, None)
+    assert current(db)["a/b"].prices == Prices(5, 6, None, None)
     assert db.read(pricing.planned) == []
 
 
@@ -124,14 +125,14 @@ def test_of_prices_planned_for_the_same_moment_the_last_is_listed_and_counts(db:
 def test_nothing_can_be_planned_for_the_past(db: Database, clock: Clock) -> None:
     start = clock.now_ns - 3600 * stats.SECOND
     with pytest.raises(Invalid, match="can't start in the past"):
-        db.write(pricing.apply, [Change("a/b", (5, 6, None, None), None)], actor=SHELL, valid_from_ns=start)
+        db.write(pricing.apply, [Change("a/b", Prices(5, 6, None, None), None)], actor=SHELL, valid_from_ns=start)
     assert current(db) == {}
 
 
 def test_a_preview_tells_what_counts_and_what_would(db: Database) -> None:
     db.write(pricing.set_price, "a/b", 5, 6, actor=SHELL)
     seen = current(db)["a/b"].rates.price_id
-    changes = [Change("a/b", (7, 6, None, 1), seen), Change("a/b", None, seen)]
+    changes = [Change("a/b", Prices(7, 6, None, 1), seen), Change("a/b", None, seen)]
     (before, after), (_before, retired) = db.read(pricing.preview, changes)
     assert (before.input, before.cache_read) == (5, 5)
     assert (after.input, after.cache_read, after.cache_write) == (7, 7, 1)
@@ -157,7 +158,7 @@ def test_usage_of_more_tokens_than_one_call_may_have_is_priced_as_well() -> None
 def test_a_member_can_change_no_price_and_no_setting(db: Database) -> None:
     db.write(accounts.add, "ann", "Ann", actor=SHELL)
     with pytest.raises(Forbidden):
-        db.write(pricing.apply, [Change("a/b", (1, 1, None, None), None)], actor=MEMBER)
+        db.write(pricing.apply, [Change("a/b", Prices(1, 1, None, None), None)], actor=MEMBER)
     with pytest.raises(Forbidden):
         db.write(pricing.change_settings, {"usd_rate": "7"}, actor=MEMBER)
     assert current(db) == {}

@@ -32,6 +32,7 @@ from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, open_database, prepare
 from billing_core.ledger import Charge
 from billing_core.logs import Filters
+from billing_core.rates import Prices
 from billing_core.signin import actor_of
 from billing_core.tokens import Tokens
 from billing_core.zones import zone
@@ -105,7 +106,7 @@ def test_the_app_s_role_moves_money_in_every_way(db: Database) -> None:
 def test_the_app_s_role_looks_after_prices_accounts_keys_and_settings(db: Database) -> None:
     db.write(pricing.set_price, "m2", MILLION, MILLION, actor=SHELL)
     now = db.read(pricing.in_force, "m2")
-    db.write(pricing.apply, [pricing.Change("m2", (MILLION, 2 * MILLION, None, None), now.price_id)], actor=SHELL)
+    db.write(pricing.apply, [pricing.Change("m2", Prices(MILLION, 2 * MILLION, None, None), now.price_id)], actor=SHELL)
     db.write(pricing.retire, "m2", actor=SHELL)
     db.write(settings.change, "usd_rate", "7.3", actor=SHELL)
     db.write(settings.change, "usd_rate", "7.2", actor=SHELL)
@@ -155,7 +156,10 @@ def test_every_page_opens_with_the_app_s_role(visit: Visit, db: Database) -> Non
         assert not [one.value for one in app.error], path
 
 
-COLUMNS = {"entry": "amount", "price": "input", "seal": "hash", "audit": "subject"}
+COLUMNS = {
+    "entry": "amount", "price": "input", "price_change": "what", "price_withdrawal": "created_at_ns", "price_rule": "target",
+    "seal": "hash", "audit": "subject",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from .findings import Findings
 from .reading import each_row, yuan
 from .walk import Sums
 
-APPEND_ONLY = ("entry", "price", "seal", "audit")
+APPEND_ONLY = ("entry", "price", "price_change", "price_withdrawal", "price_rule", "seal", "audit")
 
 
 def single_rules(tx: Transaction, found: Findings) -> None:

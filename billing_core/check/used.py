@@ -9,6 +9,7 @@ from ..database import Transaction
 from ..i18n import N_
 from ..ledger import PERIOD_NS
 from ..models import UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from ..tokens import EXTRA_TOKENS
 from .findings import Findings
 from .reading import blocks, each_row, yuan
 
@@ -20,7 +21,7 @@ class Sketch:
 
     def __init__(self, salt: int) -> None:
         self.salt = salt
-        self.factors = [hash((salt, place)) for place in range(7)]
+        self.factors = [hash((salt, place)) for place in range(len(_KINDS))]
 
     def of(self, key: tuple[int, int, int, int], *numbers: int) -> int:
         """`key` is account, period, model and kind; `numbers` cost, calls and tokens, in the order of usage_sum."""
@@ -37,7 +38,7 @@ def kept_fingerprint(tx: Transaction, salt: int) -> int | None:
                 kept += fingerprint(row[:4], *row[4:])
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for row in rows:
-                kept += fingerprint(row[:4], *row[4:11])
+                kept += fingerprint(row[:4], *row[4 : 4 + len(_KINDS)])
     except TypeError:
         return None
     return kept
@@ -54,9 +55,14 @@ WITH RECURSIVE chain(id, account_id, cost, at_ns, root, sign) AS (
     FROM chain JOIN entry up ON up.id = chain.root WHERE up.reverses_id < up.id
 )
 """
+_PRICED = " OR ".join(f"e.extras LIKE '%\"{name}\":%'" for name in (*EXTRA_TOKENS, "tools", "service_tier"))
+_PRICED = f"CASE WHEN {_PRICED} THEN 1 ELSE 0 END"
+"""Whether the five counts don't say all that a call costs."""
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END / {PERIOD_NS},
-    e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)}, 0
+    e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},
+    -chain.sign * {_PRICED}, -chain.sign * coalesce(e.upstream_yuan, 0),
+    CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE -chain.cost END, 0
 FROM chain JOIN entry e ON e.id = chain.root
 CROSS JOIN (SELECT {UNDONE_AT_CALL} AS kind UNION ALL SELECT {UNDONE_AT_REVERSAL}) AS undone
 WHERE e.reverses_id IS NULL AND chain.cost <> 0
@@ -67,8 +73,9 @@ SELECT account_id, period, model_id, kind, {", ".join(f"sum({kind}) AS {kind}" f
 FROM (
     SELECT account_id, period, model_id, kind, {", ".join(_KINDS)}, cost AS kept FROM usage_sum
     UNION ALL
-    SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)}, 0
-    FROM entry WHERE type IN ('deduct', 'settle')
+    SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)},
+        -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END, 0
+    FROM entry e WHERE type IN ('deduct', 'settle')
     UNION ALL
     {_UNDONE}
 ) AS both_sides

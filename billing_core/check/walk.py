@@ -14,7 +14,8 @@ from ..ledger import PERIOD_NS
 from ..models import PRICES, USED, Seal
 from ..money import Hao
 from ..pricing import rates_of
-from ..tokens import Tokens
+from ..rates import Rates
+from ..tokens import Tokens, extras_from
 from .findings import Finding, Findings
 from .reading import blocks, yuan
 from .used import Sketch
@@ -64,7 +65,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     fingerprint = Sketch(part.salt).of
     names = seals.Names.read(tx)
     prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
-    rates = {id: (row.model_id, row_rates) for id, row in prices.items() if (row_rates := rates_of(row)) is not None}
+    rates = {id: (row.model_id, counts) for id, row in prices.items() if (counts := _rates(row)) is not None}
     if part.after:
         before = tx.connection().execute(sa.text(_BALANCES_BEFORE.format(after=part.after)))
         sums = {row[0]: Sums(row[1]) for row in before if row[1] is not None}
@@ -77,7 +78,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     for rows in blocks(tx, f"SELECT {seals.COLUMNS} FROM entry {where} ORDER BY id"):
         for row in rows:
             (id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt, cached, creation, completion,
-             reasoning, _precharge_id, _reverses_id, _operator, _remark, created_at_ns, _recorded) = row  # fmt: skip
+             reasoning, _precharge_id, _reverses_id, _operator, _remark, created_at_ns, _recorded,
+             extras, _reprices_id, _usd, upstream_yuan) = row  # fmt: skip
             while seal is not None and id > seal.last_entry_id:
                 hashed = _close(found, seal, hashed, stretch)
                 stretch, seal = [], next(closing)
@@ -96,18 +98,21 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                     )  # fmt: skip
                 account.last = balance_after
                 account.added += amount
+                further = None if extras is None else extras_from(extras)
                 if type in ("deduct", "settle"):
                     account.consumed += cost
                     used += fingerprint(
                         (account_id, created_at_ns // PERIOD_NS, model_id, USED),
                         cost, 1, prompt, cached, creation, completion, reasoning,
+                        1 if further and further.are_priced else 0,
+                        0 if upstream_yuan is None else upstream_yuan, 0 if upstream_yuan is None else cost,
                     )  # fmt: skip
                 if type == "deduct":
                     if amount != -cost or cost < 0:
                         found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))
                     model, price = rates.get(price_id, _NONE)
                     if not (
-                        model == model_id is not None and cached >= 0 and creation >= 0 and cached + creation <= prompt
+                        model == model_id is not None and further is None and price.more is None and cached >= 0 and creation >= 0 and cached + creation <= prompt
                         and 0 <= reasoning <= completion
                         and cost == price.cost_of(prompt - cached - creation, cached, creation, completion)
                     ):  # fmt: skip
@@ -119,7 +124,13 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                     _cost(found, row, prices)
                 elif type == "reversal":
                     account.consumed += cost
-            except (TypeError, KeyError):  # SQLite keeps text in a column of numbers, if somebody puts it there
+            except (
+                TypeError,
+                KeyError,
+                ValueError,
+                AttributeError,
+                Invalid,
+            ):  # SQLite keeps text in a column of numbers, if somebody puts it there
                 if type == "deduct" and None in (prompt, cached, creation, completion, reasoning):
                     found.note("entry", id, _NO_COUNTS)
                 else:
@@ -152,22 +163,30 @@ def _close(found: Findings, seal: Seal, before: str, stretch: list[list[Any]]) -
     return seal.hash
 
 
+def _rates(row: Any) -> Rates | None:
+    try:
+        return rates_of(row)
+    except (ValueError, TypeError, AttributeError, Invalid):  # not written by the app
+        return None
+
+
 def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
     """The cost again, from the tokens and the price that the entry (a row of seals.COLUMNS) names."""
     id, _account, type, _amount, _after, kept, model_id, price_id, prompt, cached, creation, completion, reasoning = (
         row[:13]
     )
     price = prices.get(price_id)
-    rates = None if price is None else rates_of(price)
+    rates = None if price is None else _rates(price)
     if price is None or rates is None or price.model_id != model_id:
         found.note("entry", id, N_("Entry {id} names no price of its model."))
         return
     try:
-        tokens = Tokens(prompt, completion, cached, creation, reasoning)
+        tokens = Tokens(prompt, completion, cached, creation, reasoning, extras_from(row[19]))
     except Invalid:
         found.note("entry", id, _NO_COUNTS)
         return
-    cost = rates.most(tokens.prompt, tokens.completion) if type == "precharge" else rates.cost(tokens)
+    tier = tokens.extras.service_tier if tokens.extras else None
+    cost = rates.most(tokens.prompt, tokens.completion, tier) if type == "precharge" else rates.cost(tokens)
     if kept != cost:
         found.note(
             "entry", id, N_("Entry {id} cost {kept} 元, but its tokens at its price cost {sum} 元."),

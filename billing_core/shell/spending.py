@@ -123,7 +123,8 @@ def charge(
             [(model if each.model in (None, found.model) else each.model, each.tokens) for each in rounds]
         )
     else:
-        parts = [(model, Tokens(*(count or 0 for count in counts)))]
+        prompt, completion, cached, creation, reasoning = (count or 0 for count in counts)
+        parts = [(model, Tokens(prompt, completion, cached, creation, reasoning))]
 
     def write(tx: Any) -> list[ledger.Receipt]:
         done = []

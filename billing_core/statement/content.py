@@ -23,7 +23,7 @@ from ..database import Database, Transaction
 from ..errors import Conflict, DatabaseUnavailable, Invalid
 from ..i18n import N_
 from ..models import Seal
-from ..seals import COLUMNS, FIELDS, NOTHING_BEFORE, Names
+from ..seals import COLUMNS, FIELDS, FURTHER, NOTHING_BEFORE, PRICE_FIELDS, Names
 from ..stats import from_ns, periods_between
 
 BATCH = 5000
@@ -139,8 +139,23 @@ _ENTRIES = sa.text(
 )
 
 
-_WORDS = ("account", "type", "model", "price", "operator", "remark")
-_COUNTS = [place for place, name in enumerate(FIELDS) if name not in _WORDS]
+SHOWN = (*FIELDS, "extras", "reprices_id")
+"""What a statement tells of an entry: its canonical form, without what only admins see."""
+_WORDS = ("account", "type", "model", "price", "operator", "remark", "extras")
+_COUNTS = [place for place, name in enumerate((*FIELDS, *FURTHER)) if name not in _WORDS]
+
+
+def shown(canonical: list[Any]) -> list[Any]:
+    """An entry in the order of SHOWN, of its canonical form. What a price comes from is for admins, too."""
+    entry = [*canonical[: len(SHOWN)], *[None] * (len(SHOWN) - len(canonical))]
+    if isinstance(price := entry[_PRICE], list) and len(price) > len(PRICE_FIELDS):
+        entry[_PRICE] = price[: len(PRICE_FIELDS)] + (
+            [] if price[len(PRICE_FIELDS)] is None else [price[len(PRICE_FIELDS)]]
+        )
+    return entry
+
+
+_PRICE = FIELDS.index("price")
 
 
 class Unreadable(Conflict):
@@ -154,7 +169,7 @@ class Unreadable(Conflict):
 
 
 def entries(db: Database, statement: Statement) -> Iterator[list[Any]]:
-    """The entries by id, each in its canonical form (see seals.py), read a batch at a time. Raises
+    """The entries by id, each in the order of SHOWN, read a batch at a time. Raises
     Unreadable, DatabaseUnavailable."""
     after = statement.before_id
 
@@ -166,7 +181,7 @@ def entries(db: Database, statement: Statement) -> Iterator[list[Any]]:
         for row in rows:
             if any(type(row[place]) is not int for place in _COUNTS if row[place] is not None):
                 raise Unreadable(row.id)
-            yield statement.names.canonical(row)
+            yield shown(statement.names.canonical(row))
         after = rows[-1].id
 
 

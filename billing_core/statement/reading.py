@@ -15,7 +15,7 @@ from ..export import safe
 from ..i18n import LANGUAGES, N_
 from ..seals import FIELDS
 from ..zones import zone
-from .content import period
+from .content import SHOWN, period
 from .writing import FACTS, MARK, VERSION
 
 
@@ -165,10 +165,12 @@ def _html(text: str) -> Claimed:
     (source,) = parser.scripts
     found = json.loads(source, parse_constant=_no_number, parse_float=_no_number)
     rows = found.pop("rows")
-    if found.pop("fields") != list(FIELDS) or parser.language not in LANGUAGES:
+    fields = found.pop("fields")
+    if fields not in (list(FIELDS), list(SHOWN)) or parser.language not in LANGUAGES:  # at first there were FIELDS only
         raise ValueError
-    if not all(isinstance(row, list) and len(row) == len(FIELDS) and type(row[0]) is int for row in rows):
+    if not all(isinstance(row, list) and len(row) == len(fields) and type(row[0]) is int for row in rows):
         raise ValueError
+    rows = [row + [None] * (len(SHOWN) - len(fields)) for row in rows]
     cells = [row for row in parser.rows if row]
     top = list(takewhile(lambda row: len(row) == 1, cells))[:FACTS]
     return Claimed(_checked(found), parser.language, rows, [row[0] for row in top], cells[len(top) :])

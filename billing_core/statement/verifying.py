@@ -15,9 +15,9 @@ from ..errors import BillingError, Forbidden
 from ..i18n import N_, translate
 from ..models import Seal
 from ..money import format_yuan
-from ..seals import FIELDS, NOTHING_BEFORE
+from ..seals import NOTHING_BEFORE
 from ..zones import zone
-from .content import Statement, Unreadable, compose, entries
+from .content import SHOWN, Statement, Unreadable, compose, entries
 from .reading import Claimed, read, written
 from .writing import csv_table, csv_top, facts, head, html_rows
 
@@ -67,7 +67,7 @@ _FIELDS = {
     "account": N_("the account"), "type": N_("the type"), "amount": N_("the amount"),
     "balance_after": N_("the balance after it"), "cost": N_("the cost"), "model": N_("the model"), "price": N_("the price"),
     "operator": N_("who did it"), "remark": N_("the remark"), "created_at_ns": N_("the time"),
-    "recorded_at_ns": N_("the time at which it was written"),
+    "recorded_at_ns": N_("the time at which it was written"), "extras": N_("what else it used"),
 }  # fmt: skip
 _MONEY = ("amount", "balance_after", "cost")
 
@@ -157,7 +157,7 @@ def _entries(there: list[list[Any]], here: Iterable[list[Any]]) -> None:
     """The entries of the statement's JSON and those of the ledger."""
     for claimed, found in zip_longest(there, here):
         _one_each(claimed[0] if claimed else None, found[0] if found else None)
-        for name, said, is_ in zip(FIELDS, claimed, found, strict=True):
+        for name, said, is_ in zip(SHOWN, claimed, found, strict=True):
             if said != is_ or isinstance(said, bool):
                 shown = [_value(name, each) for each in (said, is_)]
                 raise _Differs(

@@ -1,7 +1,7 @@
 """A statement as a file: CSV for spreadsheets, HTML for people and printers. Both hold all that is in it.
 
 The HTML needs nothing from elsewhere, and carries the same data as JSON in a `<script type="application/json">`, the
-entries in their canonical form (see seals.py): an array each, in the order of `fields`.
+entries: an array each, in the order of `fields` (see content.SHOWN).
 """
 
 import json
@@ -15,8 +15,8 @@ from ..export import BLOCK, blocks, iso
 from ..glossary import TYPES
 from ..i18n import N_, translate
 from ..money import format_yuan, price_yuan, to_yuan
-from ..seals import FIELDS, PRICE_FIELDS
-from .content import Statement, entries, local
+from ..seals import PRICE_FIELDS
+from .content import SHOWN, Statement, entries, local
 
 VERSION = 1
 """Of what a file holds, and of how what can be verified in it is written."""
@@ -44,8 +44,8 @@ def head(statement: Statement) -> dict[str, Any]:
 # CSV
 
 TOKENS = ("prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens", "reasoning_tokens")
-AT = {name: place for place, name in enumerate(FIELDS)}
-"""Where a field stands in an entry's canonical form."""
+AT = {name: place for place, name in enumerate(SHOWN)}
+"""Where a field stands in what is shown of an entry."""
 
 
 def _written(entry: list[Any]) -> int:
@@ -152,7 +152,7 @@ def _yuan(hao: int, *, sign: bool = False) -> str:
 
 def cells(statement: Statement, entry: list[Any], language: str) -> list[str]:
     """What a row shows of an entry."""
-    get = dict(zip(FIELDS, entry, strict=True))
+    get = dict(zip(SHOWN, entry, strict=True))
     other = get["precharge_id"] or get["reverses_id"]
     kind = translate(TYPES.get(get["type"], str(get["type"])), language)
     about = [get["model"], get["remark"]]
@@ -266,7 +266,7 @@ def _sum(label: str, balance: int) -> str:
 
 def _json(db: Database, statement: Statement) -> Iterator[str]:
     """{…, "fields": […], "rows": [[…], …]}, with nothing in it that ends a script."""
-    first = json.dumps({**head(statement), "fields": FIELDS}, separators=(",", ":"))
+    first = json.dumps({**head(statement), "fields": SHOWN}, separators=(",", ":"))
     yield first[:-1].replace("<", "\\u003c") + ',"rows":['
     comma = ""
     for entry in entries(db, statement):

@@ -14,7 +14,8 @@ import streamlit as st
 from billing_core import pricing, stats
 from billing_core.errors import BillingError
 from billing_core.money import format_price, parse_price
-from billing_core.pricing import PARTS, Change, Current, Prices, Rates
+from billing_core.pricing import Change, Current
+from billing_core.rates import PARTS, More, Prices, Rates
 from billing_core.stats import Used
 
 from . import address, told
@@ -130,7 +131,8 @@ def since(row: Current, viewer: Viewer) -> str:
 
 
 def _written(row: Current) -> dict[str, str]:
-    return {part: "" if micro is None else format_price(micro) for part, micro in zip(PARTS, row.prices, strict=True)}
+    prices = {part: getattr(row.prices, part) for part in PARTS}
+    return {part: "" if micro is None else format_price(micro) for part, micro in prices.items()}
 
 
 def drafted(edits: Edits, shown: Sequence[Current], known: set[str]) -> Draft:
@@ -146,7 +148,7 @@ def drafted(edits: Edits, shown: Sequence[Current], known: set[str]) -> Draft:
                 _("A model keeps its name. Write {model} back, and add a row for the other one.", model=row.model)
             )
             continue
-        prices = _prices(_written(row) | cells, row.model, draft)
+        prices = _prices(_written(row) | cells, row.model, draft, row.prices.more)
         if prices and pricing.as_rates(prices).parts != row.rates.parts:
             draft.changes.append(Change(row.model, prices, row.rates.price_id))
     for cells in edits["added_rows"]:
@@ -176,8 +178,8 @@ def _added(cells: Mapping[str, str | None], known: set[str], draft: Draft) -> No
         draft.changes.append(Change(model, prices, None))
 
 
-def _prices(cells: Mapping[str, str | None], model: str, draft: Draft) -> Prices | None:
-    """The prices that stand in a row's cells; None where one of them is none."""
+def _prices(cells: Mapping[str, str | None], model: str, draft: Draft, more: More | None = None) -> Prices | None:
+    """The prices that stand in a row's cells, with `more` beside them; None where one of them is none."""
     micro: dict[str, int | None] = {}
     for part, heading in HEADINGS.items():
         text = (cells.get(part) or "").strip()
@@ -191,7 +193,7 @@ def _prices(cells: Mapping[str, str | None], model: str, draft: Draft) -> Prices
         missing = _(HEADINGS["input" if first is None else "output"])
         draft.problems.append(_about(model, missing, _("A price is missing. Write 0 for a free model.")))
         return None
-    return first, output, micro["cache_read"], micro["cache_write"]
+    return Prices(first, output, micro["cache_read"], micro["cache_write"], more)
 
 
 def _about(model: str, heading: str, problem: str) -> str:

@@ -228,6 +228,8 @@ def undoes_a_wrong_recharge(boss: Person) -> None:
     boss.presses("Reverse it")
     dialog = boss.page.get_by_role("dialog")
     reason = dialog.get_by_label(boss._("Undo this entry: the reason"))
+    # Enter reaches the form once its button is there; nobody types faster than that.
+    expect(dialog.get_by_role("button", name=boss._("Reverse entry {id}", id=3))).to_be_visible()
     reason.fill("meant for Ann")
     reason.press("Enter")
     boss.sees("Entry {id} is undone; {name} has {balance} 元.", id=3, name="Bob", balance="0.00")

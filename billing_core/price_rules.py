@@ -1,0 +1,108 @@
+"""Patterns that admins keep: which model's price counts for names that have none of their own.
+
+A rule has a pattern, a name in which each * stands for any text (also none), and a target, the model whose price counts;
+each * in it is what the pattern's was, in order. `openrouter/*` → `*` lets openrouter/openai/gpt-4o cost what openai/gpt-4o
+does, `*-2026*` → `*` leaves off a date, `*:free` → `free` names one price for all of them. Of several that fit, the one
+with the most text besides its * is asked first. A rule counts from the moment on that it is set; what was charged stays.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import text
+
+from . import audit
+from .actors import Actor
+from .database import Transaction
+from .errors import Invalid, NotFound
+from .i18n import N_
+from .models import PriceRule
+
+MAX_RULES = 500
+MAX_STARS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    pattern: str
+    target: str
+    since_ns: int
+
+    @property
+    def weight(self) -> tuple[int, str]:
+        """What sorts rules, the first asked first."""
+        return -len(self.pattern.replace("*", "")), self.pattern
+
+    def applied_to(self, model: str) -> str | None:
+        """The model whose price counts for this one; None where the pattern doesn't fit."""
+        match = _compiled(self.pattern).fullmatch(model)
+        if match is None:
+            return None
+        found = iter(match.groups())
+        return re.sub(r"\*", lambda _star: next(found), self.target)
+
+
+@lru_cache(maxsize=2 * MAX_RULES)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.*)".join(map(re.escape, pattern.split("*"))))
+
+
+def _clean(name: str, field: str) -> str:
+    name = name.strip() if isinstance(name, str) else ""
+    if not 1 <= len(name) <= 200 or not name.isprintable() or name.count("*") > MAX_STARS:
+        raise Invalid(
+            N_("A pattern or target is a model's name of 1 to 200 characters, with at most {most} *, like openrouter/*."),
+            field=field, most=MAX_STARS,
+        )  # fmt: skip
+    return name
+
+
+def set_rule(tx: Transaction, pattern: str, target: str, *, actor: Actor) -> Rule:
+    """From now on, models whose name fits `pattern` and that have no price of their own cost what `target` does.
+    Raises Forbidden, Invalid."""
+    actor.must_be_admin()
+    pattern, target = _clean(pattern, "pattern"), _clean(target, "target")
+    if target.count("*") > pattern.count("*"):
+        raise Invalid(N_("The target has more * than the pattern."), field="target")
+    known = {rule.pattern: rule.target for rule in listed(tx)}
+    if pattern not in known and len(known) >= MAX_RULES:
+        raise Invalid(N_("There are {most} rules, which is the most. End one first."), field="pattern", most=MAX_RULES)
+    _add(tx, pattern, target, actor)
+    audit.note(tx, actor, "price_rule.set", pattern, target=[known.get(pattern), target])
+    return Rule(pattern, target, tx.now_ns)
+
+
+def end_rule(tx: Transaction, pattern: str, *, actor: Actor) -> None:
+    """From now on, the rule no longer counts. Raises Forbidden, NotFound."""
+    actor.must_be_admin()
+    known = {rule.pattern: rule.target for rule in listed(tx)}
+    if pattern not in known:
+        raise NotFound(N_("There is no rule for {pattern}."), pattern=pattern)
+    _add(tx, pattern, None, actor)
+    audit.note(tx, actor, "price_rule.end", pattern, target=[known[pattern], None])
+
+
+def _add(tx: Transaction, pattern: str, target: str | None, actor: Actor) -> None:
+    tx.add(PriceRule(pattern=pattern, target=target, operator_id=actor.account_id, created_at_ns=tx.now_ns))
+    tx.flush()
+
+
+_RULES = text("SELECT pattern, target, created_at_ns FROM price_rule WHERE created_at_ns <= :at ORDER BY id")
+
+
+def listed(tx: Transaction, at_ns: int | None = None) -> list[Rule]:
+    """The rules that count at a moment (now, without one), in the order in which they are asked."""
+    at = tx.now_ns if at_ns is None else at_ns
+    newest = {row.pattern: row for row in tx.connection().execute(_RULES, {"at": at})}
+    rules = [Rule(row.pattern, row.target, row.created_at_ns) for row in newest.values() if row.target is not None]
+    return sorted(rules, key=lambda rule: rule.weight)
+
+
+def targets(rules: Iterable[Rule], model: str) -> Iterator[tuple[Rule, str]]:
+    """The rules that fit a name, and the models that they name."""
+    for rule in rules:
+        target = rule.applied_to(model)
+        if target and target != model:
+            yield rule, target

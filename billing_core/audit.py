@@ -105,6 +105,11 @@ _SENTENCES = {
     "price.retire": N_(
         "{who} retired the price of {subject}, the built-in one counts: {changes} 元 per million tokens"
     ),
+    "price.withdraw": N_("{who} withdrew the planned price of {subject}"),
+    "price.rule": N_("{who} changed the rule for {subject}: {changes}"),
+    "price.rule_end": N_("{who} ended the rule for {subject}: {changes}"),
+    "price.change": N_("{who} set {models} prices at once from {what} (change {subject})"),
+    "price.undo_change": N_("{who} undid change {subject} of prices from {what}, {models} prices"),
     "account.add": N_("{who} added the account {subject} ({name}, {role})"),
     "account.change": N_("{who} changed the account {subject}: {changes}"),
     "password.set": N_("{who} set a new password for {subject}"),
@@ -130,6 +135,8 @@ _FIELDS = {
     "output": N_("output"),
     "cache_read": N_("cache read"),
     "cache_write": N_("cache write"),
+    "more": N_("further components"),
+    "target": "",
     "name": N_("name"),
     "email": N_("email"),
     "role": N_("role"),
@@ -180,10 +187,13 @@ def _word(field: str, value: object, language: str) -> str:
 def _changes(row: Noted, language: str, plain: Callable[[str], str]) -> Iterator[str]:
     """“input 18 → 20” for every field that changed."""
     pairs = {name: pair for name, pair in row.detail.items() if isinstance(pair, list) and len(pair) == 2}
-    prices = row.action.startswith("price.")
+    prices = row.action in ("price.set", "price.retire")
     for name, pair in pairs.items():
         if prices and name.startswith("cache") and (pair[0] == pair[1] or pair == pairs.get("input")):
             continue
-        before, after = (format_price(each) if prices else plain(_word(name, each, language)) for each in pair)
+        before, after = (
+            format_price(each) if prices and isinstance(each, int) else plain(_word(name, each or "", language))
+            for each in pair
+        )
         told = after if before == after else f"{before or '–'} → {after or '–'}"
         yield f"{translate(_FIELDS.get(name, name), language)} {told}".strip()

@@ -70,7 +70,7 @@ def set_rule(tx: Transaction, pattern: str, target: str, *, actor: Actor) -> Rul
     if pattern not in known and len(known) >= MAX_RULES:
         raise Invalid(N_("There are {most} rules, which is the most. End one first."), field="pattern", most=MAX_RULES)
     _add(tx, pattern, target, actor)
-    audit.note(tx, actor, "price_rule.set", pattern, target=[known.get(pattern), target])
+    audit.note(tx, actor, "price.rule", pattern, target=[known.get(pattern), target])
     return Rule(pattern, target, tx.now_ns)
 
 
@@ -81,7 +81,7 @@ def end_rule(tx: Transaction, pattern: str, *, actor: Actor) -> None:
     if pattern not in known:
         raise NotFound(N_("There is no rule for {pattern}."), pattern=pattern)
     _add(tx, pattern, None, actor)
-    audit.note(tx, actor, "price_rule.end", pattern, target=[known[pattern], None])
+    audit.note(tx, actor, "price.rule_end", pattern, target=[known[pattern], None])
 
 
 def _add(tx: Transaction, pattern: str, target: str | None, actor: Actor) -> None:

@@ -243,7 +243,8 @@ class Upstream:
     """10⁻⁹ 元, at the rate that is set."""
 
 
-MAX_UPSTREAM_USD = 10**6
+MAX_UPSTREAM_USD = 1000
+"""No call costs more; the sums of a quarter of an hour hold a million of them."""
 
 
 def upstream(tx: Transaction, model: str | int | None, tokens: Tokens) -> Upstream | None:

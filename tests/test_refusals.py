@@ -190,12 +190,12 @@ def test_limits_are_part_of_what_they_limit(db: Database, ann: str) -> None:
     assert pricing.clean_model("x" * 200) == "x" * 200
     put(db, 10**12, 0, cache_read=10**12)
     db.write(ledger.recharge, ann, 10**15, actor=SHELL, remark="x" * 500)
+    db.write(ledger.precharge, ann, "m", 0, 1, actor=SHELL, ttl_seconds=604_800)
     assert charge(db, Tokens(10**9 // 10, 0)).cost == 10**12
     assert charge(db, Tokens(BIG, 0), allow_debt=True).cost == 10**13
     put(db, 0, 0, model="searched", more=DEAREST)
     most = Tokens(0, 0, extras=Extras(tools=(("search", 100_000),)))
     assert charge(db, most, model="searched", allow_debt=True).cost == 10**15
-    db.write(ledger.precharge, ann, "m", 0, 1, actor=SHELL, ttl_seconds=604_800)
     put(db, 1, 1, model="late", valid_from_ns=2**63 - 1)
     for moment in (946_684_800 * SECOND, NOON + 300 * SECOND):
         entry = charge(db, model="free", created_at_ns=moment, allow_debt=True)

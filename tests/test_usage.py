@@ -1,6 +1,7 @@
 """Usage as providers report it: a small body of every shape, whole and as a stream, and all that can be odd in one."""
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -502,7 +503,7 @@ def consistent(response: object) -> None:
         assert refused(response)
         return
     tokens = usage.tokens
-    assert Tokens(tokens.prompt, tokens.completion, tokens.cached, tokens.cache_creation, tokens.reasoning) == tokens
+    assert replace(tokens) == tokens  # every rule of Tokens is checked anew
     assert tokens.uncached + tokens.cached + tokens.cache_creation == tokens.prompt
     if usage.rounds:
         total = sum((each.tokens for each in usage.rounds), Tokens(0, 0))

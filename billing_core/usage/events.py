@@ -1,0 +1,73 @@
+"""From what was sent to events: a JSON body is one, a stream is many."""
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+Body = dict[str, Any]
+METRICS = "amazon-bedrock-invocationMetrics"
+_EMBEDDED = re.compile(rf'"(usage|usageMetadata|{METRICS})"\s*:\s*(?=\{{)')
+
+_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+
+def events_of(response: object) -> list[Body]:
+    if not isinstance(response, str):
+        return bodies(response if isinstance(response, list) else [response])
+    text = response.strip("\ufeff \t\r\n")
+    whole = _parse(text)
+    if isinstance(whole, list | dict):
+        return bodies(whole if isinstance(whole, list) else [whole])
+    return bodies(_streamed(text)) or list(_embedded(text))
+
+
+def bodies(found: Iterable[object]) -> list[Body]:
+    return [event for event in found if isinstance(event, dict)]
+
+
+def _parse(text: str) -> object:
+    """What a JSON object or array says, None where the text is neither."""
+    try:
+        return json.loads(text, parse_float=Decimal) if text[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _streamed(text: str) -> Iterator[object]:
+    """What the events of a stream say: server-sent events, or one JSON object a line."""
+    data: list[str] = []
+    for line in (*re.split(r"\r\n|\n|\r", text), ""):
+        if line.startswith("data:"):
+            data.append(line.removeprefix("data:").strip())
+        elif line.startswith("{") and line.rstrip().endswith("}"):
+            yield _parse(line)
+        elif not line and data:
+            whole = "\n".join(data)
+            event = _parse(whole)
+            # Some senders leave out the empty line between two events; an event may be cut off after its usage.
+            yield from [each for line in data for each in _whole_or_usage(line)] if event is None else [event]
+            data = []
+
+
+def _whole_or_usage(text: str) -> Iterable[object]:
+    event = _parse(text)
+    return _embedded(text) if event is None else [event]
+
+
+def _embedded(text: str) -> Iterator[Body]:
+    """The last few usage objects in a text that is no whole JSON, such as Bedrock's binary frames or a cut-off body."""
+    for match in deque(_EMBEDDED.finditer(text), maxlen=8):
+        try:
+            yield {match[1]: _DECODER.raw_decode(text, match.end())[0]}
+        except (ValueError, RecursionError):
+            continue
+
+
+def holders_of(event: Body) -> list[Body]:
+    """The objects of an event in which usage and the model's name may stand, itself first."""
+    choices = event.get("choices")  # Moonshot's streams
+    wrapped = [event.get(key) for key in ("message", "response", "delta", "result", "metadata", "x_groq")]
+    return bodies([event, *wrapped, *(choices[:1] if isinstance(choices, list) else [])])

@@ -1,0 +1,78 @@
+"""Would a test notice? Runs mutmut on the code that moves and prices money, and prints the score:
+
+    python tests/mutants.py            # all of it, some 20 minutes on two cores
+    python tests/mutants.py billing_core.money*
+    python tests/mutants.py --no-run   # the score of the last run
+
+A mutant is the code with one thing changed. Each is killed by a test, or explained below; any other is printed, and the
+command fails.
+"""
+
+import ast
+import difflib
+import re
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+EXPLAINED: tuple[tuple[str, str, str], ...] = ()
+"""A pattern of the function's name, one of the changed line, and why no test can tell the difference."""
+
+
+@cache
+def functions(module: str) -> dict[str, list[str]]:
+    """The lines of each function in a module of mutants."""
+    text = Path("mutants", *module.split(".")).with_suffix(".py").read_text("utf-8")
+    lines = text.splitlines()
+    found = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
+    return {node.name: [line.strip() for line in lines[node.lineno : node.end_lineno]] for node in found}
+
+
+def change(mutant: str) -> tuple[str, str]:
+    """The function that a mutant stands for, and its changed lines."""
+    module, name = mutant.rsplit(".", 1)
+    function = re.sub(r"__mutmut_\d+$", "", name)
+    before, after = functions(module)[f"{function}__mutmut_orig"], functions(module)[name]
+    lines = (
+        line for line in difflib.unified_diff(before, after, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")
+    )
+    return f"{module}.{function}", "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    if "--no-run" not in arguments:
+        subprocess.run(["mutmut", "run", *arguments], check=False, stdout=subprocess.DEVNULL)
+    listed = subprocess.run(["mutmut", "results", "--all", "true"], check=True, capture_output=True, text=True).stdout
+    states = dict(line.strip().split(": ", 1) for line in listed.splitlines() if "__mutmut_" in line)
+    totals: Counter[tuple[str, str]] = Counter()
+    used, left = set(), 0
+    for mutant, state in states.items():
+        module = mutant.rsplit(".", 1)[0]
+        if state == "survived":
+            function, changed = change(mutant)
+            reasons = [why for why in EXPLAINED if re.search(why[0], function) and re.search(why[1], changed)]
+            used.update(reasons)
+            if not reasons:
+                left += 1
+                print(f"{mutant}\n{changed}\n")
+            totals[module, "explained" if reasons else state] += 1
+        else:
+            totals[module, state] += 1
+    for module in sorted({module for module, _state in totals}):
+        states_here = {state: n for (where, state), n in sorted(totals.items()) if where == module}
+        print(
+            f"{module}: {sum(states_here.values())} mutants, "
+            + ", ".join(f"{n} {state}" for state, n in states_here.items())
+        )
+    unused = [why for why in EXPLAINED if why not in used]
+    for function, changed, _reason in unused if not arguments else ():
+        print(f"No mutant is explained by {function} {changed} any more.")
+    killed = sum(n for (_module, state), n in totals.items() if state == "killed")
+    print(f"{killed} of {sum(totals.values())} killed, {left} neither killed nor explained")
+    return 1 if left or (unused and not arguments) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

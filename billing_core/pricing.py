@@ -10,9 +10,7 @@ catalogue's, else the default.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, func, text
@@ -20,13 +18,14 @@ from sqlmodel import col, select
 
 from . import audit, price_rules, settings
 from .actors import Actor
+from .catalogues import built_in_rates
 from .database import Transaction, is_id
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
 from .money import Micro, price_yuan
 from .price_rules import Rule
-from .rates import PARTS, More, Prices, Rates, check_price, more_from
+from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
 
 PAST_SECONDS = 60
@@ -68,16 +67,6 @@ def rates_of(row: Any) -> Rates | None:
     return replace(
         rates, price_id=row.id, valid_from_ns=row.valid_from_ns, rule=origin.get("rule"), priced_as=origin.get("as")
     )
-
-
-def as_rates(prices: Prices, source: str = "database") -> Rates:
-    """Prices as they count once they are set."""
-    first, read, write = prices.input, prices.cache_read, prices.cache_write
-    return Rates(
-        first, prices.output, first if read is None else read, first if write is None else write, source,
-        more=prices.more,
-        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
-    )  # fmt: skip
 
 
 def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
@@ -122,7 +111,7 @@ def _by_rule(
 ) -> Rates | None:
     for rule, target in price_rules.targets(rules, model) if hops else ():
         found = _own(tx, target, at_ns) or _by_rule(tx, known, rules, target, at_ns, hops - 1)
-        found = found or _catalogue(target, Decimal(known["usd_rate"]))
+        found = found or built_in_rates(target, Decimal(known["usd_rate"]))
         if found:
             return replace(
                 found, price_id=None, valid_from_ns=None, rule=rule.pattern, priced_as=found.priced_as or target
@@ -179,55 +168,11 @@ def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
 def _builtin(known: Mapping[str, str], model: str) -> Rates:
     input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
     default = as_rates(Prices(input_price, output_price), "default")
-    return _catalogue(model, Decimal(known["usd_rate"])) or default
+    return built_in_rates(model, Decimal(known["usd_rate"])) or default
 
 
 def _micro(yuan: Decimal) -> Micro:
     return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
-
-
-_SNAPSHOT_AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
-"""Of prices that depend on the day or the hour the one at this moment, on every server and at every call alike: it moves
-with the version of genai-prices in requirements.txt."""
-_PROVIDERS = {"bedrock": "aws"}
-"""Makers that genai-prices calls otherwise."""
-
-
-@lru_cache(maxsize=4096)
-def _catalogue(model: str, usd_rate: Decimal) -> Rates | None:
-    """A model's price in genai-prices' snapshot, in 元 at `usd_rate`, to six places; of tiers the first.
-
-    Of `maker/model` the maker's own price comes first: OpenRouter's leaves out many prices for cached tokens."""
-    from genai_prices.data_snapshot import get_snapshot
-
-    plain, _, suffix = model.partition(":")
-    tries: list[tuple[str, str | None]] = []
-    if "/" in model:
-        maker = model.partition("/")[0]
-        tries = [(name.partition("/")[2], _PROVIDERS.get(maker, maker)) for name in (model, plain)]
-        tries += [(model, "openrouter"), (plain, "openrouter")]
-    tries += [(model, None), (plain, None), (plain.rsplit("/", 1)[-1], None)]
-    for name, provider in tries:
-        try:
-            _, info = get_snapshot().find_provider_model(name, None, provider, None)
-            price = info.get_prices(_SNAPSHOT_AT)
-        except LookupError:
-            continue
-        usd = {
-            part: getattr(value, "base", value)
-            for part in ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
-            if (value := price.__dict__.get(part)) is not None
-        }
-        if "input_mtok" in usd and suffix != "free":
-            micro = {part: _micro(value * usd_rate) for part, value in usd.items()}
-            prices = Prices(
-                micro["input_mtok"],
-                micro.get("output_mtok", 0),
-                micro.get("cache_read_mtok"),
-                micro.get("cache_write_mtok"),
-            )
-            return as_rates(prices, "catalogue")
-    return as_rates(Prices(0, 0), "catalogue") if suffix == "free" and "/" in model else None
 
 
 # What it cost upstream
@@ -253,7 +198,7 @@ def upstream(tx: Transaction, model: str | int | None, tokens: Tokens) -> Upstre
     usd = tokens.extras.upstream_usd if tokens.extras else None
     if usd is None:
         name = tx.get_one(Model, model).name if isinstance(model, int) else model or ""
-        prices = _catalogue(name, Decimal(1))
+        prices = built_in_rates(name, Decimal(1))
         if prices is None:
             return None
         usd = Decimal(prices.exact(tokens)).scaleb(-18)

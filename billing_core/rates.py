@@ -274,3 +274,13 @@ class Rates:
         fee = self.more.call if self.more else 0
         multiplier = self.multiplier(Extras(service_tier=service_tier))
         return -(-(pico * multiplier + fee * PPM * PPM) // 10**14)
+
+
+def as_rates(prices: Prices, source: str = "database") -> Rates:
+    """Prices as they count once they are set."""
+    first, read, write = prices.input, prices.cache_read, prices.cache_write
+    return Rates(
+        first, prices.output, first if read is None else read, first if write is None else write, source,
+        more=prices.more,
+        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import NOON, SECOND, Clock
 
-from billing_core import ledger, logs, pricing, settings
+from billing_core import catalogues, ledger, logs, pricing, settings
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import Forbidden, Invalid, NotFound
@@ -207,5 +207,6 @@ def test_a_built_in_price_is_the_makers_own_with_its_cache_prices_at_any_hour(
         rates = db.read(pricing.in_force, model)
         expected = [int(Decimal(price) * Decimal("7.2") * 1_000_000) for price in usd]
         assert [rates.input, rates.output, rates.cache_read, rates.cache_write] == expected
-        pricing._catalogue.cache_clear()
+        catalogues.built_in_rates.cache_clear()
+        catalogues.built_in.cache_clear()
         clock.forward(seconds=6 * 3600)

@@ -9,8 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing_core.errors import Invalid
-from billing_core.pricing import as_rates
-from billing_core.rates import FALLS_UNDER, INPUTS, MORE_PARTS, OUTPUTS, PARTS, More, Prices, Rates, Tier, more_from
+from billing_core.rates import (
+    FALLS_UNDER,
+    INPUTS,
+    MORE_PARTS,
+    OUTPUTS,
+    PARTS,
+    More,
+    Prices,
+    Rates,
+    Tier,
+    as_rates,
+    more_from,
+)
 from billing_core.tokens import EXTRA_TOKENS, Extras, Tokens, extras_from
 
 YUAN = 1_000_000

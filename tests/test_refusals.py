@@ -12,7 +12,7 @@ from billing_core.database import Database
 from billing_core.errors import BillingError
 from billing_core.models import Entry
 from billing_core.pricing import Change
-from billing_core.rates import More, Prices, Rates, Tier
+from billing_core.rates import More, Prices, Rates, Tier, as_rates
 from billing_core.tokens import Extras, Tokens
 
 BIG = 10**9
@@ -225,8 +225,6 @@ def test_who_did_it_and_why_stand_on_every_entry(db: Database, ann: str) -> None
 
 
 def test_rates_of_a_price_are_told_apart_by_their_source() -> None:
-    assert pricing.as_rates(Prices(1, 2)) == Rates(1, 2, 1, 1, "database", own=("input", "output"))
-    assert pricing.as_rates(Prices(1, 2, 3, 4)) == Rates(1, 2, 3, 4, "database")
-    assert pricing.as_rates(Prices(1, 2, None, 4)) == Rates(
-        1, 2, 1, 4, "database", own=("input", "output", "cache_write")
-    )
+    assert as_rates(Prices(1, 2)) == Rates(1, 2, 1, 1, "database", own=("input", "output"))
+    assert as_rates(Prices(1, 2, 3, 4)) == Rates(1, 2, 3, 4, "database")
+    assert as_rates(Prices(1, 2, None, 4)) == Rates(1, 2, 1, 4, "database", own=("input", "output", "cache_write"))

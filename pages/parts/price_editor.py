@@ -15,7 +15,7 @@ from billing_core import pricing, stats
 from billing_core.errors import BillingError
 from billing_core.money import format_price, parse_price
 from billing_core.pricing import Change, Current
-from billing_core.rates import PARTS, More, Prices, Rates
+from billing_core.rates import PARTS, More, Prices, Rates, as_rates
 from billing_core.stats import Used
 
 from . import address, told
@@ -149,7 +149,7 @@ def drafted(edits: Edits, shown: Sequence[Current], known: set[str]) -> Draft:
             )
             continue
         prices = _prices(_written(row) | cells, row.model, draft, row.prices.more)
-        if prices and pricing.as_rates(prices).parts != row.rates.parts:
+        if prices and as_rates(prices).parts != row.rates.parts:
             draft.changes.append(Change(row.model, prices, row.rates.price_id))
     for cells in edits["added_rows"]:
         _added(cells, known, draft)

@@ -189,7 +189,10 @@ def genai_prices() -> Catalogue:
                 continue
             names = [model.id] if provider.id == "openrouter" else [f"{provider.id}/{model.id}", model.id]
             for name in names:
-                offers.setdefault(name, Offer(name, provider.id, listed))
+                if name not in offers:  # of maker/model the maker's own counts, as in built_in
+                    offers[name] = Offer(
+                        name, provider.id, (built_in(name) if provider.id == "openrouter" else None) or listed
+                    )
     return Catalogue(f"genai-prices {version('genai-prices')}", offers, "USD", skipped)
 
 

@@ -59,13 +59,24 @@ def _clean(name: str, field: str) -> str:
     return name
 
 
+def _checked(pattern: str, target: str) -> tuple[str, str]:
+    pattern, target = _clean(pattern, "pattern"), _clean(target, "target")
+    if target.count("*") > pattern.count("*"):
+        raise Invalid(N_("The target has more * than the pattern."), field="target")
+    return pattern, target
+
+
+def with_rule(rules: Iterable[Rule], pattern: str, target: str, since_ns: int) -> list[Rule]:
+    """Rules with one more, in the order in which they are asked. Raises Invalid."""
+    new = Rule(*_checked(pattern, target), since_ns)
+    return sorted([new, *(rule for rule in rules if rule.pattern != new.pattern)], key=lambda rule: rule.weight)
+
+
 def set_rule(tx: Transaction, pattern: str, target: str, *, actor: Actor) -> Rule:
     """From now on, models whose name fits `pattern` and that have no price of their own cost what `target` does.
     Raises Forbidden, Invalid."""
     actor.must_be_admin()
-    pattern, target = _clean(pattern, "pattern"), _clean(target, "target")
-    if target.count("*") > pattern.count("*"):
-        raise Invalid(N_("The target has more * than the pattern."), field="target")
+    pattern, target = _checked(pattern, target)
     known = {rule.pattern: rule.target for rule in listed(tx)}
     if pattern not in known and len(known) >= MAX_RULES:
         raise Invalid(N_("There are {most} rules, which is the most. End one first."), field="pattern", most=MAX_RULES)

@@ -527,6 +527,11 @@ def changes(tx: Transaction) -> list[ManySet]:
     return [ManySet(row.id or 0, row.what, row.created_at_ns, models, row.id in undone) for row, models in rows]
 
 
+def from_lists(tx: Transaction) -> list[str]:
+    """The models whose price in force was set from a list."""
+    return [price.model for price in listed(tx) if price.origin and "catalogue" in price.origin]
+
+
 def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, int]:
     """Let what counted before a change of many prices count again, from now on: of how many models, and how many were
     left alone because their price has been set anew since. Raises NotFound, Conflict, Forbidden."""
@@ -588,3 +593,21 @@ def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     rates = rates_of(row) if row else None
     assert rates is not None
     return rates
+
+
+def preview_rule(
+    tx: Transaction, pattern: str, target: str, models: Iterable[str], *, actor: Actor
+) -> list[tuple[str, Rates, Rates]]:
+    """What a rule would change: of `models` those that would cost something else, with what counts now and what would.
+    Raises Forbidden, Invalid."""
+    actor.must_be_admin()
+    rules = price_rules.with_rule(price_rules.listed(tx), pattern, target, tx.now_ns)
+    known = settings.read(tx)
+    changed = []
+    for model in models:
+        if _own(tx, model, tx.now_ns) is None:
+            before = without_own(tx, model, tx.now_ns)
+            after = _by_rule(tx, known, rules, model, tx.now_ns) or _builtin(known, model)
+            if prices_of(before) != prices_of(after):
+                changed.append((model, before, after))
+    return changed

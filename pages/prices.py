@@ -9,13 +9,14 @@ import streamlit as st
 from billing_core import overview, pricing, settings, stats
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
-from billing_core.pricing import Current, SetPrice
+from billing_core.pricing import Current
+from billing_core.rates import Rates
 from billing_core.tokens import MOST, Tokens
 
-from .parts import price_editor, tables, told
+from .parts import price_dialog, price_editor, price_history, price_lists, price_rules, tables, told
 from .parts.tables import Column
 from .parts.viewer import Viewer
-from .parts.words import SOURCES, _, count, moment, ngettext, price, sentence, yuan, zone_name
+from .parts.words import SOURCES, _, count, ngettext, price, sentence, yuan, zone_name
 
 
 def page(viewer: Viewer) -> None:
@@ -27,17 +28,24 @@ def page(viewer: Viewer) -> None:
             pricing.planned(tx),
             {one.name: one for one in stats.totals(used)},
             settings.read(tx),
+            tx.now_ns,
         )
 
-    rows, planned, used, known = viewer.db.read(read)
+    rows, planned, used, known, now_ns = viewer.db.read(read)
     st.title(_("Prices"), anchor=False)
     searched = price_editor.search_and_edit(viewer, rows, used) if viewer.is_admin else _search_and_read(viewer, rows)
-    model = _what_would_it_cost(viewer, rows, next(iter(used), None))
-    _planned(viewer, planned)
-    if model:
-        _history(viewer, model)
     if viewer.is_admin:
+        price_rules.at_default(rows, used)
+    model = _what_would_it_cost(viewer, rows, next(iter(used), None))
+    price_history.planned(viewer, planned)
+    if model:
+        with st.expander(_("Price history of {model}", model=told.plain(model)), key="price-history"):
+            price_history.history(viewer, model, now_ns)
+    price_rules.rules(viewer, rows)
+    if viewer.is_admin:
+        price_lists.lists(viewer, rows)
         _settings(viewer, rows, known)
+        price_dialog.opened(viewer)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.caption(_("Times are in {zone}.", zone=zone_name(viewer.tz)))
         tables.csv_link("prices", search=searched.strip(), timezone=viewer.tz.key)
@@ -51,7 +59,7 @@ def _search_and_read(viewer: Viewer, rows: Sequence[Current]) -> str:
         columns = [
             Column(_("Model"), lambda row: row.model, width=230),
             *_part_columns("rates."),
-            Column(_("Source"), lambda row: _(SOURCES[row.rates.source]), width=90),
+            Column(_("Source"), price_editor.source, width=120),
             Column(_("Valid since"), lambda row: price_editor.since(row, viewer), width=140),
         ]
         tables.table(columns, found, alt=_("Prices by model"), key="prices")
@@ -78,44 +86,45 @@ def _what_would_it_cost(viewer: Viewer, rows: Sequence[Current], most_used: str 
         st.error(told.plain(sentence(error)))
         return None
     rates = viewer.db.read(pricing.in_force, model)
+    _decided(viewer, model, rates)
+    tier = rates.tier(prompt)
+    first, last = (tier.input, tier.output) if tier else (rates.input, rates.output)
     st.markdown(
         _(
             "{prompt} × {input} + {completion} × {output} 元 per million tokens = **{cost} 元**",
-            prompt=count(prompt), input=price(rates.input), completion=count(completion), output=price(rates.output),
+            prompt=count(prompt), input=price(first), completion=count(completion), output=price(last),
             cost=yuan(rates.cost(Tokens(prompt, completion))),
         )
     )  # fmt: skip
+    if tier:
+        st.caption(_("The price for prompts of more than {above} tokens.", above=count(tier.above)))
     return model
 
 
-def _planned(viewer: Viewer, planned: Sequence[SetPrice]) -> None:
-    if planned:
-        st.subheader(_("Planned"), anchor=False)
-        columns = [Column(_("Model"), lambda row: row.model, width=230), *_price_columns(viewer)]
-        tables.table(columns, planned, alt=_("Planned prices, the soonest first"), key="planned")
-
-
-def _history(viewer: Viewer, model: str) -> None:
-    with st.expander(_("Price history of {model}", model=told.plain(model))):
-        past = viewer.db.read(pricing.history, model)
-        if past:
-            tables.table(_price_columns(viewer), past, alt=_("Prices that were set, newest first"), key="history")
-        else:
-            st.caption(_("No price was ever set for it here; its built-in price counts."))
+def _decided(viewer: Viewer, model: str, rates: Rates) -> None:
+    """Which price it is, what else it has, and for admins the way to change all of it."""
+    words = _(SOURCES[rates.source])
+    if rates.rule:
+        words = _(
+            "by the rule {rule}, as {model}", rule=told.plain(rates.rule), model=told.plain(rates.priced_as or "")
+        )
+    further = " · ".join(f"{name} {text}" for name, text in price_dialog.summary(rates.more).items())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"{_('Price')}: {words}{' · ' + further if further else ''}", width="stretch")
+        if viewer.is_admin:
+            st.button(
+                _("All of its price…"),
+                icon=":material/tune:",
+                type="tertiary",
+                on_click=price_dialog.ask,
+                args=(model,),
+            )
 
 
 def _part_columns(where: str = "") -> list[Column]:
     return [
         Column(_(heading), attrgetter(where + part), "price", width=90)
         for part, heading in price_editor.HEADINGS.items()
-    ]
-
-
-def _price_columns(viewer: Viewer) -> list[Column]:
-    return [
-        Column(_("From"), lambda row: moment(row.valid_from_ns, viewer.tz), width=140),
-        *_part_columns(),
-        Column(_("What"), lambda row: _("Retired") if row.input is None else _("Set here")),
     ]
 
 

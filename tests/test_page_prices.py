@@ -7,9 +7,10 @@ import pytest
 from conftest import Visit
 from streamlit.testing.v1 import AppTest
 
-from billing_core import accounts, ledger, pricing, settings
+from billing_core import accounts, ledger, price_rules, pricing, settings
 from billing_core.actors import SHELL
 from billing_core.database import Database
+from billing_core.rates import More
 from billing_core.tokens import Tokens
 from pages.parts.price_editor import drafted
 
@@ -116,9 +117,9 @@ def test_planned_prices_and_the_history_are_there_for_everybody(visit: Visit, db
     db.write(pricing.set_price, "openai/gpt-4o", 5, 5, actor=SHELL, valid_from_ns=start)
     db.write(pricing.retire, "openai/gpt-4o", actor=SHELL)
     app = visit("prices", "ann")
-    planned, history = app.dataframe[1].value, app.dataframe[2].value
-    assert list(planned["Model"]) == ["openai/gpt-4o"]
-    assert list(history["What"]) == ["Set here", "Retired", "Set here"]
+    assert "**openai/gpt-4o** · " in words(app)
+    assert list(app.dataframe[1].value["What"]) == ["Planned", "Retired", "Set here"]
+    assert "Withdraw" not in buttons(app)
 
 
 def test_the_csv_holds_what_the_search_shows(visit: Visit, db: Database) -> None:
@@ -269,7 +270,10 @@ def test_a_change_can_be_planned(visit: Visit, db: Database) -> None:
     assert "Planned: 1 price change from" in words(app)
     assert [(price.model, price.input) for price in db.read(pricing.planned)] == [("openai/gpt-4o", 20 * MILLION)]
     assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
-    assert list(app.dataframe[1].value["Model"]) == ["openai/gpt-4o"]
+    press(app, "Withdraw")
+    assert "The planned price of openai/gpt-4o is withdrawn: it never counts." in words(app)
+    assert db.read(pricing.planned) == []
+    assert list(app.dataframe[1].value["What"]) == ["Withdrawn", "Set here"]
 
 
 def test_nothing_can_be_planned_for_the_past(visit: Visit, db: Database) -> None:
@@ -318,3 +322,89 @@ def test_a_default_that_somebody_else_has_changed_is_not_set_back(visit: Visit, 
     field(app, "Default for input").set_value("20")
     press(app, "Let these count from now on")
     assert db.read(settings.read) == settings.DEFAULTS | {"usd_rate": "7.1", "default_input_price": "20"}
+
+
+# All of a price, rules and lists
+
+
+def write(app: AppTest, key: str, text: str) -> None:
+    next(one for one in app.text_input if one.key == key).set_value(text)
+
+
+def test_all_of_a_price_is_shown_and_changed_in_its_dialog(visit: Visit, db: Database) -> None:
+    app = press(visit("prices", "boss"), "All of its price…")
+    write(app, "price of one model cache_write_1h", "40")
+    write(app, "price of one model call", "0.01")
+    app.run()
+    assert "- Cache write, 1 h – → 40.00\n- Each call, 元 0.00 → 0.01" in words(app)
+    press(app, "Let it count from now on")
+    assert "The price of openai/gpt-4o counts from now on." in words(app)
+    rates = db.read(pricing.in_force, "openai/gpt-4o")
+    assert rates.more == More(cache_write_1h=40 * MILLION, call=10_000)
+    assert rates.input == 18 * MILLION
+    assert "Cache write, 1 h 40.00 · Each call, 元 0.01" in words(visit("prices", "ann"))
+
+
+def test_what_is_no_component_is_told_in_the_dialog_and_nothing_is_set(visit: Visit, db: Database) -> None:
+    before = db.read(pricing.in_force, "openai/gpt-4o")
+    app = press(visit("prices", "boss"), "All of its price…")
+    write(app, "price of one model audio_input", "dear")
+    app.run()
+    assert "“dear” is not a price. Write it in 元 per million tokens, like 18 or 0.5." in words(app)
+    assert "Let it count from now on" not in buttons(app)
+    assert db.read(pricing.in_force, "openai/gpt-4o") == before
+
+
+def test_a_model_at_the_default_is_one_click_from_a_price(visit: Visit, db: Database) -> None:
+    db.write(ledger.charge, "ann", "nobody/knows", Tokens(10_000, 0), actor=SHELL, allow_debt=True)
+    app = visit("prices", "boss")
+    assert "**nobody/knows** · 0.18 元 in the last 30 days" in words(app)
+    press(app, "Set a price")
+    write(app, "price of one model input", "1")
+    app.run()
+    press(app, "Let it count from now on")
+    assert db.read(pricing.in_force, "nobody/knows").input == MILLION
+    assert "Without a price" not in words(app)
+    assert "Without a price" not in words(visit("prices", "ann"))
+
+
+def test_a_rule_is_previewed_set_and_ended(visit: Visit, db: Database) -> None:
+    db.write(ledger.charge, "ann", "router/openai/gpt-4o", Tokens(10, 0), actor=SHELL, allow_debt=True)
+    app = visit("prices", "boss")
+    write(app, "rule-pattern", "router/*")
+    write(app, "rule-target", "*")
+    app.run()
+    assert "**router/openai/gpt-4o**:" in words(app)
+    press(app, "Set the rule")
+    assert "The rule counts from now on." in words(app)
+    assert db.read(pricing.in_force, "router/openai/gpt-4o").priced_as == "openai/gpt-4o"
+    app = visit("prices", "boss")
+    next(one for one in app.selectbox if one.key == "rule-ended").set_value("router/*").run()
+    press(app, "End it")
+    assert db.read(price_rules.listed) == []
+
+
+def test_a_rule_that_is_none_is_refused_with_a_sentence(visit: Visit, db: Database) -> None:
+    app = visit("prices", "boss")
+    write(app, "rule-pattern", "router")
+    write(app, "rule-target", "*")
+    app.run()
+    assert "The target has more * than the pattern." in words(app)
+
+
+def test_a_list_is_looked_through_applied_and_undone(visit: Visit, db: Database) -> None:
+    before = db.read(pricing.in_force, "openai/gpt-4o")
+    app = visit("prices", "boss")
+    next(one for one in app.toggle if one.key == "choose-list").set_value(True).run()
+    assert "New " in words(app)
+    label = next(name for name in buttons(app) if name.startswith("Set ") and "price" in name and name != "Set a price")
+    press(app, label)
+    after = db.read(pricing.in_force, "openai/gpt-4o")
+    assert (after.input, after.source) == (18 * MILLION, "database")
+    (change,) = db.read(pricing.changes)
+    app = visit("prices", "boss")
+    press(app, "Undo")
+    assert "as it was before." in words(app) or "as they were before." in words(app)
+    assert db.read(pricing.in_force, "openai/gpt-4o").parts == before.parts
+    assert db.read(pricing.changes)[0].undone
+    assert change.what.startswith("genai-prices")

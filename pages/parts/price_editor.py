@@ -18,17 +18,12 @@ from billing_core.pricing import Change, Current
 from billing_core.rates import PARTS, More, Prices, Rates, as_rates
 from billing_core.stats import Used
 
-from . import address, told
+from . import address, price_dialog, told
 from .viewer import Viewer
-from .words import N_, SOURCES, _, moment, ngettext, price, sentence, yuan
+from .words import SOURCES, _, moment, ngettext, price, sentence, yuan
 
-HEADINGS = {
-    "input": N_("Input"),
-    "output": N_("Output"),
-    "cache_read": N_("Cache read"),
-    "cache_write": N_("Cache write"),
-}
-"""What the parts of a price are called."""
+HEADINGS = {part: heading for part, heading in price_dialog.HEADINGS.items() if part in PARTS}
+"""What the four parts of a price are called."""
 
 WIDTHS = {"input": 78, "output": 88, "cache_read": 110, "cache_write": 114}
 ROWS_AT_ONCE = 14
@@ -108,7 +103,7 @@ def _table(viewer: Viewer, shown: Sequence[Current], key: str) -> None:
     data = {
         "model": [row.model for row in shown],
         **{part: [written[part] for written in map(_written, shown)] for part in PARTS},
-        "source": [_(SOURCES[row.rates.source]) for row in shown],
+        "source": [source(row) for row in shown],
         "since": [since(row, viewer) for row in shown],
     }
     text = st.column_config.TextColumn
@@ -125,9 +120,14 @@ def _table(viewer: Viewer, shown: Sequence[Current], key: str) -> None:
     )  # fmt: skip
 
 
+def source(row: Current) -> str:
+    """Where a price comes from; by a rule, the model whose it is."""
+    return f"← {row.rates.priced_as}" if row.rates.rule else _(SOURCES[row.rates.source])
+
+
 def since(row: Current, viewer: Viewer) -> str:
     start = row.rates.valid_from_ns
-    return "" if row.rates.source != "database" or start is None else moment(start, viewer.tz)
+    return "" if row.rates.source != "database" or row.rates.rule or start is None else moment(start, viewer.tz)
 
 
 def _written(row: Current) -> dict[str, str]:
@@ -154,7 +154,7 @@ def drafted(edits: Edits, shown: Sequence[Current], known: set[str]) -> Draft:
     for cells in edits["added_rows"]:
         _added(cells, known, draft)
     for row in (shown[place] for place in sorted(deleted)):
-        if row.rates.source == "database":
+        if row.rates.source == "database" and row.rates.rule is None:
             draft.changes.append(Change(row.model, None, row.rates.price_id))
         else:
             draft.notes.append(

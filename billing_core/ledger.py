@@ -199,7 +199,7 @@ def precharge(
     if (known := _replayed(tx, once)) is not None:
         return known
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
-    held = _bounded(rates.most(prompt_tokens, max_completion_tokens, service_tier))
+    held = _bounded(rates.most(expected))
     account = _take(tx, user_id, held, once)
     entry = _write(
         tx, account.id, "precharge", -held, account.balance, actor,

@@ -5,7 +5,6 @@ Newest first is the ledger's own order (an entry's number), not the clock's. Amo
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import case, false, func, literal_column, select
@@ -74,33 +73,6 @@ class Row:
     def held(self) -> int:
         """Of a precharge or its settle: what was held, in 毫."""
         return self.amount + self.cost if self.type == "settle" else -self.amount
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One kind of token in an entry's cost: `tokens` × `price` (10⁻⁶ 元 per million) = `yuan`, exactly."""
-
-    name: str
-    tokens: int
-    price: int
-    yuan: Decimal
-
-
-def steps(row: Row) -> list[Step]:
-    """How an entry's cost comes about; its steps add up to the cost before it is rounded up. Of a precharge: the most
-    that each kind can come to."""
-    if row.prompt_tokens is None or row.price_input is None or row.price_output is None:
-        return []
-    read, written = row.price_cache_read or 0, row.price_cache_write or 0
-    cached, creation = row.cached_tokens or 0, row.cache_creation_tokens or 0
-    dearest = max(row.price_input, read, written) if row.type == "precharge" else row.price_input
-    kinds = (
-        (N_("Input"), row.prompt_tokens - cached - creation, dearest),
-        (N_("Input from a cache"), cached, read),
-        (N_("Input written to a cache"), creation, written),
-        (N_("Output"), row.completion_tokens or 0, row.price_output),
-    )
-    return [Step(name, tokens, price, (Decimal(tokens) * price).scaleb(-12)) for name, tokens, price in kinds]
 
 
 def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:

@@ -208,8 +208,11 @@ class Rates:
 
     def exact(self, tokens: Tokens) -> int:
         """The same before it is rounded up, in 10⁻¹⁸ 元."""
-        multiplier = self.multiplier(tokens.extras)
-        return sum(line.pico * (PPM if line.per_call else multiplier) for line in self.lines(tokens))
+        return self._sum(self.lines(tokens), tokens.extras)
+
+    def _sum(self, lines: list[Line], extras: Extras | None) -> int:
+        multiplier = self.multiplier(extras)
+        return sum(line.pico * (PPM if line.per_call else multiplier) for line in lines)
 
     def multiplier(self, extras: Extras | None) -> int:
         """What the call's service tier makes of the price of tokens, in millionths."""
@@ -267,13 +270,17 @@ class Rates:
         )
         return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
 
-    def most(self, prompt: int, completion: int, service_tier: str | None = None) -> Hao:
-        """The most that a call of so many tokens can cost, in 毫, whatever kinds they are of; but for what tools cost."""
-        dearest = [max(self._price(kind, prompt)[0] for kind in kinds) for kinds in (INPUTS, OUTPUTS)]
-        pico = prompt * dearest[0] + completion * dearest[1]
-        fee = self.more.call if self.more else 0
-        multiplier = self.multiplier(Extras(service_tier=service_tier))
-        return -(-(pico * multiplier + fee * PPM * PPM) // 10**14)
+    def most_lines(self, tokens: Tokens) -> list[Line]:
+        """The most that a call of so many tokens can cost, whatever kinds they are of; but for what tools cost."""
+        lines = [
+            Line(kinds[0], count, max(self._price(kind, tokens.prompt)[0] for kind in kinds))
+            for kinds, count in ((INPUTS, tokens.prompt), (OUTPUTS, tokens.completion))
+        ]
+        return [*lines, Line("call", 1, self.more.call, per_call=True)] if self.more and self.more.call else lines
+
+    def most(self, tokens: Tokens) -> Hao:
+        """The same in 毫."""
+        return -(-self._sum(self.most_lines(tokens), tokens.extras) // 10**14)
 
 
 def as_rates(prices: Prices, source: str = "database") -> Rates:

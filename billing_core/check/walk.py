@@ -185,8 +185,7 @@ def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
     except Invalid:
         found.note("entry", id, _NO_COUNTS)
         return
-    tier = tokens.extras.service_tier if tokens.extras else None
-    cost = rates.most(tokens.prompt, tokens.completion, tier) if type == "precharge" else rates.cost(tokens)
+    cost = rates.most(tokens) if type == "precharge" else rates.cost(tokens)
     if kept != cost:
         found.note(
             "entry", id, N_("Entry {id} cost {kept} 元, but its tokens at its price cost {sum} 元."),

@@ -1,18 +1,23 @@
 """Entries of the ledger: a table of them, and one of them step by step."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import streamlit as st
 
-from billing_core import ledger, logs, stats
+from billing_core import costs, ledger, logs, stats
+from billing_core.costs import Why
 from billing_core.errors import BillingError
 from billing_core.logs import Row
+from billing_core.money import price_yuan
+from billing_core.rates import PPM, Line
+from billing_core.tokens import Extras
 
 from . import dialog, told
 from .tables import Column
 from .tables import table as draw
 from .viewer import Viewer
-from .words import SOURCES, TYPES, _, count, moment, price, yuan
+from .words import N_, SOURCES, TYPES, _, count, moment, price, yuan
 
 
 def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = False, account: bool = False) -> None:
@@ -79,8 +84,9 @@ def _opened(viewer: Viewer, row: Row) -> None:
         (_("Undone by"), _("entry {id}", id=row.reversed_by) if row.reversed_by else ""),
     ]
     st.markdown("  \n".join(f"**{name}** {value}" for name, value in facts if value))
-    if row.price_input is not None and row.prompt_tokens is not None:
-        _steps(row)
+    why = viewer.db.read(costs.why, row.id, actor=viewer.actor)
+    if why is not None:
+        _steps(why, row)
     amount, after = st.columns(2)
     amount.metric(_("Amount, 元"), yuan(row.amount, sign=True))
     after.metric(_("Balance after it, 元"), yuan(row.balance_after))
@@ -88,30 +94,85 @@ def _opened(viewer: Viewer, row: Row) -> None:
         _reverse(viewer, row)
 
 
-def _steps(row: Row) -> None:
+def _steps(why: Why, row: Row) -> None:
     """Tokens × price = cost, kind by kind, and the sum rounded up once."""
-    steps = logs.steps(row)
+    tokens, rates = why.tokens, why.rates
+    extras = tokens.extras or Extras()
     lines = [
-        f"| {_(step.name)} | {count(step.tokens)} | {price(step.price)} | {step.yuan:,.6f} |"
-        for step in steps
-        if step.tokens
+        f"| {_name(line)} | {count(line.count)} | {_unit(line)} | {Decimal(line.pico).scaleb(-12):,.6f} |"
+        for line in why.lines
     ]
+    if why.multiplier != PPM:
+        tier = told.plain(extras.service_tier or "")
+        lines.append(f"| {_('Tokens in the service tier {tier}', tier=tier)} | | × {price_yuan(why.multiplier):f} | |")
     heads = [_("Tokens of"), _("Count"), _("元 per million"), _("元")]
     held = row.type == "precharge"
-    st.markdown(
-        "\n".join(
-            [
-                f"| {' | '.join(heads)} |",
-                "|:--|--:|--:|--:|",
-                *lines,
-                f"| **{_('Held at most') if held else _('Cost, rounded up to 0.0001 元')}** | | | **{yuan(row.cost, decimals=4)}** |",
-            ]
+    total = _("Held at most") if held else _("Cost, rounded up to 0.0001 元")
+    last = f"| **{total}** | | | **{yuan(row.cost, decimals=4)}** |"
+    st.markdown("\n".join([f"| {' | '.join(heads)} |", "|:--|--:|--:|--:|", *lines, last]))
+    source = _(SOURCES[rates.source])
+    if rates.rule:
+        source = _(
+            "by the rule {rule}, as {model}", rule=told.plain(rates.rule), model=told.plain(rates.priced_as or "")
         )
-    )
-    reasoning = (
-        _("{n} of the output tokens are reasoning. ", n=count(row.reasoning_tokens)) if row.reasoning_tokens else ""
-    )
-    st.caption(reasoning + _("Price: {source}.", source=_(SOURCES[row.price_source or "default"])))
+    notes = [
+        _("{n} of the output tokens are reasoning.", n=count(tokens.reasoning)) if tokens.reasoning else "",
+        _("The price for prompts of more than {above} tokens.", above=count(why.tier.above)) if why.tier else "",
+        _("The provider's own total is {n} tokens.", n=count(extras.stated_total)) if extras.stated_total else "",
+        _(
+            "The provider reported more than there can be of: {parts}. It was cut.",
+            parts=", ".join(_part(part) for part in extras.cut),
+        )
+        if extras.cut
+        else "",
+        _("Price: {source}.", source=source),
+    ]
+    st.caption(" ".join(note for note in notes if note))
+    if why.upstream:
+        usd, there = (
+            Decimal(why.upstream.usd).scaleb(-12).normalize(),
+            Decimal(why.upstream.yuan).scaleb(-9).normalize(),
+        )
+        st.caption(
+            _(
+                "The provider asks {usd} USD for it, {yuan} 元 at the rate of the time.",
+                usd=f"{usd:f}",
+                yuan=f"{there:f}",
+            )
+        )
+
+
+KINDS = {
+    "input": N_("Input"),
+    "cache_read": N_("Input from a cache"),
+    "cache_write": N_("Input written to a cache"),
+    "cache_write_1h": N_("Input written to a cache for an hour"),
+    "audio_input": N_("Audio in"),
+    "image_input": N_("Images in"),
+    "output": N_("Output"),
+    "audio_output": N_("Audio out"),
+    "image_output": N_("Images out"),
+}
+
+
+def _part(name: str) -> str:
+    """A count by its name in Tokens or Extras."""
+    known = {"cached": "cache_read", "cache_creation": "cache_write", "cache_creation_1h": "cache_write_1h"}
+    return _("Reasoning") if name == "reasoning" else _(KINDS[known.get(name, name)])
+
+
+def _name(line: Line) -> str:
+    if line.kind == "call" and line.per_call:
+        return _("The call itself")
+    if line.per_call:
+        return _("Calls of {tool}", tool=told.plain(line.kind))
+    if line.falls_under:
+        return _("{kind}, priced as {other}", kind=_(KINDS[line.kind]), other=_(KINDS[line.falls_under]))
+    return _(KINDS[line.kind])
+
+
+def _unit(line: Line) -> str:
+    return _("{price} each", price=price(line.price)) if line.per_call else price(line.price)
 
 
 def _reverse(viewer: Viewer, row: Row) -> None:

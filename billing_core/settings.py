@@ -46,9 +46,14 @@ def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:
 
 
 def _price(name: str, value: str) -> str:
-    if parse_price(value, field=name) == 0 and name == "usd_rate":
-        raise Invalid(N_("The rate must be above 0."), field=name)
+    micro = parse_price(value, field=name)
+    if name == "usd_rate" and not 0 < micro <= MAX_USD_RATE_MICRO:
+        raise Invalid(N_("The rate must be above 0 and at most 1,000."), field=name)
     return value.replace(",", "")
+
+
+MAX_USD_RATE_MICRO = 1000 * 1_000_000
+"""With it, no built-in price is more than a price can be."""
 
 
 def _period(name: str, value: str) -> str:

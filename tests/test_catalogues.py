@@ -145,6 +145,11 @@ def test_the_built_in_list_has_every_model_under_the_names_that_programs_use() -
         assert offers[name].listed == built_in(name)
 
 
+def test_every_built_in_price_is_one_at_the_highest_rate() -> None:
+    for offer in genai_prices().offers.values():
+        in_yuan(offer.listed, Decimal(1000))
+
+
 def test_a_long_prompt_costs_what_the_tier_says() -> None:
     listed = built_in("google/gemini-2.5-pro")
     assert listed is not None

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import NOON, SECOND, Clock
 
-from billing_core import accounts, ledger, logs, pricing, settings
+from billing_core import accounts, ledger, logs, pricing
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database
@@ -25,7 +25,8 @@ from billing_core.errors import (
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
 from billing_core.money import MAX_HAO
-from billing_core.tokens import MOST, Tokens
+from billing_core.rates import More
+from billing_core.tokens import MOST, Extras, Tokens
 
 MODEL = "nobody/knows"
 """Costs the default: 18 元 per million tokens of input, 72 of output."""
@@ -231,11 +232,12 @@ def test_a_call_of_the_past_pays_the_price_of_its_time_and_says_when_it_was_writ
 
 
 def test_a_call_costlier_than_any_entry_is_refused(db: Database, ann: str) -> None:
-    db.write(settings.change, "usd_rate", "1000000", actor=SHELL)
-    dearest = ("openai/o1-pro", Tokens(0, MOST))
+    db.write(pricing.set_price, MODEL, 0, 0, actor=SHELL, more=More(tools=(("web_search", 10**12),)))
+    dearest = Tokens(0, 0, extras=Extras(tools=(("web_search", MOST),)))
     refuses(
-        db, Invalid, "would cost more", lambda: db.write(ledger.charge, ann, *dearest, actor=SHELL, allow_debt=True)
-    )
+        db, Invalid, "would cost more",
+        lambda: db.write(ledger.charge, ann, MODEL, dearest, actor=SHELL, allow_debt=True),
+    )  # fmt: skip
 
 
 def test_a_batch_gives_one_result_an_item_and_a_bad_one_spoils_no_other(db: Database, ann: str) -> None:

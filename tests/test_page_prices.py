@@ -312,7 +312,7 @@ def test_an_admin_changes_the_default_price(visit: Visit, db: Database) -> None:
 def test_a_rate_that_is_none_is_refused_with_a_sentence(visit: Visit, db: Database) -> None:
     app = visit("prices", "boss")
     field(app, "A US dollar, 元").set_value("0")
-    assert "The rate must be above 0." in words(press(app, "Let these count from now on"))
+    assert "The rate must be above 0 and at most 1,000." in words(press(app, "Let these count from now on"))
     assert db.read(settings.read) == settings.DEFAULTS
 
 

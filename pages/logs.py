@@ -65,7 +65,7 @@ def _filters(viewer: Viewer) -> tuple[list[Period], logs.Filters]:
         search = address.search(_("Text in the remark"))
     return periods, logs.Filters(
         user_id=user_id, start_ns=periods[0].start_ns, end_ns=periods[-1].end_ns, model=model,
-        types=KINDS[kind] or (), search=search,
+        types=KINDS[kind] or (), search=search, merged=not viewer.is_admin,
     )  # fmt: skip
 
 

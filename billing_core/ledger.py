@@ -366,6 +366,7 @@ def reprice(
 
 CALLS = ("deduct", "settle")
 """The types of entries that charge a call."""
+REVERSED_ALREADY = N_("Entry {entry_id} has been reversed already.")
 NO_CALL = N_("Entry {entry_id} charges no call, so it has no price.")
 COSTS_THE_SAME = N_("Entry {entry_id} costs the same at the price that counts now, so it stays as it is.")
 NOT_BY_ITSELF = N_(
@@ -407,7 +408,7 @@ def _not_reversed(tx: Transaction, entry_id: int, once: Once | None) -> tuple[En
     user_id = _user_id(tx, entry.account_id)
     account = _lock(tx, user_id, once)
     if tx.connection().scalar(select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == entry_id)) is not None:
-        raise Conflict(N_("Entry {entry_id} has been reversed already."), entry_id=entry_id)
+        raise Conflict(REVERSED_ALREADY, entry_id=entry_id)
     return entry, account, user_id
 
 

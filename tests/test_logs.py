@@ -227,6 +227,7 @@ def test_the_steps_of_a_cost_add_up_to_it(books: Database, kind: str) -> None:
 
 DAILY: list[tuple[str, Filters, dict[str, Any], str]] = [
     ("an account's log", Filters("ann"), {}, "entry_of_account (account_id=?)"),
+    ("a member's own", Filters("ann", merged=True), {}, "entry_of_account (account_id=?)"),
     ("a later page of it", Filters("ann"), {"before": 10}, "entry_of_account (account_id=? AND id<?)"),
     (
         "an account's calls of a day",

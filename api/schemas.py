@@ -501,9 +501,7 @@ class RepricingsPreview(BaseModel):
     prices: str = Field(description="A fingerprint of the prices that count now.")
     old: int = Field(description="毫 that the calls cost.")
     new: int = Field(description="毫 that they will cost.")
-    left_alone: dict[str, int] = Field(
-        description="How many are not: reversed (already), the same (cost as now), or no call."
-    )
+    left_alone: dict[str, int] = Field(description="How many are not: reversed (already), same_cost, or no_call.")
     models: list[RepricedModel] = Field(description="What it does to each model's calls, by name and price.")
     accounts: list[RepricedAccount] = Field(description="What it does to each account, by id.")
 

@@ -22,11 +22,11 @@ from . import accounts, idempotency, ledger, pricing, undoing
 from .actors import Actor
 from .database import Transaction
 from .errors import BillingError, Conflict, Invalid
-from .i18n import N_
+from .i18n import N_, translate
 from .idempotency import Once
 from .logs import Filters
 from .models import ENTRIES, ITEMS, MODELS
-from .money import Hao
+from .money import Hao, format_price
 from .rates import Rates
 from .undoing import REVERSED, Item
 
@@ -40,7 +40,7 @@ class Back:
 
 Selection = undoing.Selection | Back
 
-NO_CALL, THE_SAME = "no call", "the same"
+NO_CALL, THE_SAME = "no_call", "same_cost"
 WHY_NOT = {
     REVERSED: undoing.WHY_NOT[REVERSED],
     NO_CALL: N_("no charges of calls"),
@@ -78,6 +78,22 @@ class OnModel:
     def amount(self) -> Hao:
         """What it adds to balances."""
         return self.old - self.new
+
+    def sentence(self, language: str = "en") -> str:
+        """What changes of the price: “input 18.00 → 20.00”, in 元 per million tokens."""
+        told = [
+            f"{translate(name, language)} {format_price(before)} → {format_price(after)}"
+            for part, name in PARTS.items()
+            if (before := getattr(self.before, part)) != (after := getattr(self.after, part))
+            and (part in self.before.own or part in self.after.own)
+        ]
+        if self.before.more != self.after.more:
+            told.append(translate(N_("further components"), language))
+        return ", ".join(told)
+
+
+PARTS = {"input": N_("input"), "output": N_("output"), "cache_read": N_("cache read"), "cache_write": N_("cache write")}
+"""The four that everybody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ def test_the_calls_that_the_filters_show_are_repriced_after_it_was_shown(visit: 
     app = visit("logs", "boss", account="ann")
     click(app, "Reprice the calls…")
     assert "**3 calls**: cost 0.054 → 0.03 元, +0.024 元 on balances in all." in shown(app)
-    frame = next(one.value for one in app.dataframe if "Right cost, 元" in one.value)
-    assert list(frame["Price, 元 per million"]) == ["input 18.00 → 10.00"]
+    frame = next(one.value for one in app.dataframe if "Difference, 元" in one.value)
+    assert [str(frame[name][0]) for name in ("Model", "Calls", "Difference, 元")] == ["some/model", "3", "0.0240"]
+    assert "some/model: input 18\\.00 → 10\\.00" in shown(app)
     assert "99.946 → 99.97" in shown(app)
     app.text_input[-1].set_value("a wrong price")
     finish(click(app, "Reprice 3 calls"))
@@ -121,7 +122,7 @@ def test_a_member_sees_one_line_with_its_reason_and_an_admin_both_entries(visit:
     for app, amounts in ((member, ["0.0080"]), (admin, ["-0.0100", "0.0180"])):
         frame = app.dataframe[0].value
         assert [str(value) for value in frame["Amount, 元"][: len(amounts)]] == amounts
-        assert frame["Model or remark"][0] == "some/model · Repriced: the list price"
+        assert frame["Model or remark"][0] == "Repriced: the list price · some/model"
         assert str(frame["Balance, 元"][0]) == "99.9540"
     assert "undone by 9" in list(member.dataframe[0].value["Model or remark"])[2]
     balances = visit("balance", "ann")

@@ -57,7 +57,8 @@ def tokens(row: Row) -> str:
 def about(row: Row) -> str:
     """The model, the remark, and whether it was undone."""
     remark = repricing.remark(row)
-    parts = [row.model or "", remark, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
+    what = [remark, row.model or ""] if row.reprices_id else [row.model or "", remark]
+    parts = [*what, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
     return " · ".join(part for part in parts if part)
 
 

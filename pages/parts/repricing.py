@@ -9,10 +9,13 @@ from billing_core import ledger, repricing
 from billing_core.logs import Filters, Row
 from billing_core.repricing import Preview
 
-from . import dialog, undoing
+from . import dialog, told, undoing
 from .tables import Column, table
 from .viewer import Viewer
 from .words import _, language, ngettext, yuan
+
+FEW = 6
+"""How many changes of prices are listed."""
 
 
 def remark(row: Row) -> str:
@@ -59,13 +62,15 @@ def _show(seen: Preview) -> None:
 
 
 def _models(seen: Preview) -> None:
+    lines = [f"- {told.plain(one.model)}: {told.plain(one.sentence(language()))}" for one in seen.models[:FEW]]
+    more = ["- …"] if len(seen.models) > FEW else []
+    st.caption("\n".join([_("Prices in 元 per million tokens:"), "", *lines, *more]))
     columns = [
-        Column(_("Model"), lambda one: one.model, width=150),
-        Column(_("Price, 元 per million"), lambda one: one.sentence(language()), width=200),
-        Column(_("Calls"), lambda one: one.entries, "count", width=60),
-        Column(_("Cost, 元"), lambda one: one.old, "money", width=80),
-        Column(_("Right cost, 元"), lambda one: one.new, "money", width=90),
-        Column(_("Difference, 元"), lambda one: one.amount, "signed", width=90),
+        Column(_("Model"), lambda one: one.model, width=180),
+        Column(_("Calls"), lambda one: one.entries, "count", width=70),
+        Column(_("Cost, 元"), lambda one: one.old, "money"),
+        Column(_("New cost, 元"), lambda one: one.new, "money"),
+        Column(_("Difference, 元"), lambda one: one.amount, "signed"),
     ]
     table(columns, seen.models, alt=_("Costs before and after, by model and price"), at_once=8)
 
@@ -75,7 +80,7 @@ def _accounts(seen: Preview) -> None:
         Column(_("Account"), lambda one: one.name, width=100),
         Column(_("Calls"), lambda one: one.entries, "count", width=60),
         Column(_("Cost, 元"), lambda one: one.old, "money", width=80),
-        Column(_("Right cost, 元"), lambda one: one.new, "money", width=90),
+        Column(_("New cost, 元"), lambda one: one.new, "money", width=90),
         Column(_("Balance now, 元"), lambda one: one.before, "money"),
         Column(_("Balance then, 元"), lambda one: one.after, "money"),
     ]

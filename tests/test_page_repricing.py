@@ -37,8 +37,6 @@ def test_the_calls_that_the_filters_show_are_repriced_after_it_was_shown(visit: 
     app = visit("logs", "boss", account="ann")
     click(app, "Reprice the calls…")
     assert "**3 calls**: cost 0.054 → 0.03 元, +0.024 元 on balances in all." in shown(app)
-    frame = next(one.value for one in app.dataframe if "Difference, 元" in one.value)
-    assert [str(frame[name][0]) for name in ("Model", "Calls", "Difference, 元")] == ["some/model", "3", "0.0240"]
     assert "some/model: input 18\\.00 → 10\\.00" in shown(app)
     assert "99.946 → 99.97" in shown(app)
     app.text_input[-1].set_value("a wrong price")
@@ -47,6 +45,16 @@ def test_the_calls_that_the_filters_show_are_repriced_after_it_was_shown(visit: 
     assert "3 entries are repriced · a wrong price" in shown(app)
     assert (balance(db, "ann"), balance(db, "bob")) == (999_700, 1_000_000 - 360)
     assert not check(db)
+
+
+def test_models_and_prices_are_shown_apart(visit: Visit, db: Database) -> None:
+    db.write(ledger.charge, "ann", "some/model", Tokens(1000, 0), actor=SHELL)
+    db.write(pricing.set_price, "some/model", 20_000_000, 72_000_000, actor=SHELL)
+    app = visit("logs", "boss", account="ann")
+    click(app, "Reprice the calls…")
+    frame = next(one.value for one in app.dataframe if "Difference, 元" in one.value)
+    assert list(frame["Calls"]) == [3, 1]
+    assert [str(value) for value in frame["Difference, 元"]] == ["-0.0060", "-0.0100"]
 
 
 def test_every_account_is_shown_from_and_to(visit: Visit, db: Database) -> None:
@@ -124,6 +132,8 @@ def test_a_member_sees_one_line_with_its_reason_and_an_admin_both_entries(visit:
         assert [str(value) for value in frame["Amount, 元"][: len(amounts)]] == amounts
         assert frame["Model or remark"][0] == "Repriced: the list price · some/model"
         assert str(frame["Balance, 元"][0]) == "99.9540"
+    member.session_state["dialog"] = ("entry", (9,))
+    assert "**Instead of** entry 3, which cost 0.018 元" in shown(member.run())
     assert "undone by 9" in list(member.dataframe[0].value["Model or remark"])[2]
     balances = visit("balance", "ann")
     assert not balances.exception

@@ -77,6 +77,7 @@ def _opened(viewer: Viewer, row: Row) -> None:
         (_("Ended by"), _("entry {id}", id=row.ended_by) if row.ended_by else ""),
         (_("Held"), _("{amount} 元", amount=yuan(row.held)) if row.type in ("precharge", "settle") else ""),
         (_("Belongs to"), _("hold {id}", id=row.precharge_id) if row.precharge_id else ""),
+        (_("Instead of"), repricing.instead_of(row)),
         (_("Undoes"), _("entry {id}", id=row.reverses_id) if row.reverses_id else ""),
         (_("Undone by"), _("entry {id}", id=row.reversed_by) if row.reversed_by else ""),
     ]

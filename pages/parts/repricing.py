@@ -23,6 +23,15 @@ def remark(row: Row) -> str:
     return _("Repriced: {reason}", reason=row.remark) if row.reprices_id else row.remark
 
 
+def instead_of(row: Row) -> str:
+    """The entry that such a charge stands for, and what it had cost, where the two are one line."""
+    if row.reprices_id is None:
+        return ""
+    if row.repriced_from is None:
+        return _("entry {id}", id=row.reprices_id)
+    return _("entry {id}, which cost {amount} 元", id=row.reprices_id, amount=yuan(row.repriced_from))
+
+
 def button(filters: Filters) -> None:
     """To charge the calls again that the filters show; not there where they show none."""
     types = tuple(type for type in filters.types or ledger.CALLS if type in ledger.CALLS)
@@ -65,6 +74,8 @@ def _models(seen: Preview) -> None:
     lines = [f"- {told.plain(one.model)}: {told.plain(one.sentence(language()))}" for one in seen.models[:FEW]]
     more = ["- …"] if len(seen.models) > FEW else []
     st.caption("\n".join([_("Prices in 元 per million tokens:"), "", *lines, *more]))
+    if len(seen.models) == 1:
+        return
     columns = [
         Column(_("Model"), lambda one: one.model, width=180),
         Column(_("Calls"), lambda one: one.entries, "count", width=70),

@@ -132,9 +132,9 @@ def test_a_member_sees_one_line_with_its_reason_and_an_admin_both_entries(visit:
         assert [str(value) for value in frame["Amount, 元"][: len(amounts)]] == amounts
         assert frame["Model or remark"][0] == "Repriced: the list price · some/model"
         assert str(frame["Balance, 元"][0]) == "99.9540"
-    member.session_state["dialog"] = ("entry", (9,))
-    assert "**Instead of** entry 3, which cost 0.018 元" in shown(member.run())
     assert "undone by 9" in list(member.dataframe[0].value["Model or remark"])[2]
     balances = visit("balance", "ann")
     assert not balances.exception
     assert [str(value) for value in balances.dataframe[-1].value["Amount, 元"][:1]] == ["0.0080"]
+    balances.session_state["dialog"] = ("entry", (9,))
+    assert "**Instead of** entry 3, which cost 0.018 元" in shown(balances.run())

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from billing_core import keeper
 from billing_core.database import Database, open_database
 
-from . import errors, exports, health, openapi, routes, statements, undoing
+from . import errors, exports, health, openapi, repricing, routes, statements, undoing
 
 PREFIX = "/api/v1/billing"
 
@@ -38,6 +38,7 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
     api.include_router(statements.router)
     api.include_router(health.router)
     api.include_router(undoing.router)
+    api.include_router(repricing.router)
     openapi.complete(api)
     return api
 

@@ -224,7 +224,7 @@ class SelectionRequest(Request):
     search: StrictStr = Field("", description="Text in the remark.")
     ids: list[StrictStr | StrictInt] | None = Field(None, description="The entries' ids, instead of filters.")
     job_id: StrictStr | StrictInt | None = Field(
-        None, description="What this job has reversed, instead of filters: that undoes the job."
+        None, description="What this job has done, instead of filters: that undoes the job."
     )
 
 
@@ -247,6 +247,26 @@ class ReversalsRequest(SelectionRequest):
     amount: StrictInt = Field(description="毫, as the preview says it.")
 
 
+class RepricingsRequest(SelectionRequest):
+    """A selection as it was previewed: it is refused (409) where it is another one by now, or a price has changed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "openai/gpt-4o", "types": ["deduct", "settle"], "reason": "a wrong price", "last_id": "831",
+                "entries": 22, "to_reprice": 20, "amount": 107856, "prices": "0f5a33c1d2b07e94",
+            }
+        }
+    )  # fmt: skip
+
+    reason: StrictStr = Field(description="Why: it stands beside each reversal and new charge. 1 to 500 characters.")
+    last_id: StrictStr | StrictInt = Field(description="As the preview says it: nothing later is repriced.")
+    entries: StrictInt = Field(description="As the preview says it.")
+    to_reprice: StrictInt = Field(description="As the preview says it.")
+    amount: StrictInt = Field(description="毫, as the preview says it.")
+    prices: StrictStr = Field(description="As the preview says it.")
+
+
 REQUESTS: tuple[type[BaseModel], ...] = (
     RechargeRequest,
     PriceRequest,
@@ -259,6 +279,7 @@ REQUESTS: tuple[type[BaseModel], ...] = (
     AccountChangeRequest,
     SelectionRequest,
     ReversalsRequest,
+    RepricingsRequest,
 )
 
 
@@ -446,6 +467,45 @@ class ReversalsPreview(BaseModel):
     accounts: list[OnAccount] = Field(description="What it does to each account, by id.")
 
 
+class FourPrices(BaseModel):
+    input_price: Yuan = Field(description="元 per million input tokens, exact.")
+    output_price: Yuan = Field(description="元 per million output tokens, exact.")
+    cache_read_price: Yuan = Field(description="元 per million input tokens read from a cache, exact.")
+    cache_write_price: Yuan = Field(description="元 per million input tokens written to a cache, exact.")
+
+
+class RepricedModel(BaseModel):
+    model_id: str = Field(description="The model's name.")
+    entries: int = Field(description="How many calls are repriced that were charged at this price.")
+    old: int = Field(description="毫 that they cost.")
+    new: int = Field(description="毫 that they will cost.")
+    before: FourPrices = Field(description="The price at which they were charged.")
+    after: FourPrices = Field(description="The price that counts now.")
+
+
+class RepricedAccount(BaseModel):
+    user_id: str = Field(description="The account's id.")
+    name: str = Field(description="The name that is shown.")
+    entries: int = Field(description="How many of its calls are repriced.")
+    old: int = Field(description="毫 that they cost.")
+    new: int = Field(description="毫 that they will cost.")
+    before: int = Field(description="毫 on the balance now.")
+    after: int = Field(description="毫 on the balance then; below 0 is owed.")
+
+
+class RepricingsPreview(BaseModel):
+    last_id: str = Field(description="The newest entry's id: nothing later is in the selection.")
+    entries: int = Field(description="How many entries are selected.")
+    to_reprice: int = Field(description="How many of them are charged again.")
+    amount: int = Field(description="毫 that it adds to all balances.")
+    prices: str = Field(description="A fingerprint of the prices that count now.")
+    old: int = Field(description="毫 that the calls cost.")
+    new: int = Field(description="毫 that they will cost.")
+    left_alone: dict[str, int] = Field(description="How many are not: reversed (already), same_cost, or no_call.")
+    models: list[RepricedModel] = Field(description="What it does to each model's calls, by name and price.")
+    accounts: list[RepricedAccount] = Field(description="What it does to each account, by id.")
+
+
 class ReversalRefused(BaseModel):
     id: str = Field(description="The entry's id.")
     detail: str = Field(description="Why it was left as it is, in the language of Accept-Language.")
@@ -461,6 +521,7 @@ class ReversalJob(BaseModel):
     reversed: int = Field(description="How many are reversed by now.")
     refused: int = Field(description="How many were left as they are.")
     left: int = Field(description="How many are still to be reversed.")
+    reprices: bool = Field(description="Whether each is charged again at another price, in the same moment.")
     refusals: list[ReversalRefused] = Field(description="Of those left as they are the first 50, and why.")
 
 

@@ -36,26 +36,29 @@ def _number(text: str | int, sentence: str, name: str) -> int:
     return int(text)
 
 
-def _entry(text: str | int) -> int:
+def entry_number(text: str | int) -> int:
     return _number(text, N_("There is no entry {entry_id}."), "entry_id")
 
 
-def _job_id(text: str | int) -> int:
+def job_number(text: str | int) -> int:
     return _number(text, N_("There is no job {job_id} of reversals."), "job_id")
 
 
-def _selection(tx: Transaction, wanted: schemas.SelectionRequest, actor: Actor) -> Selection:
-    """What a request selects. Raises Invalid where it doesn't say, or says it twice."""
+def selected(wanted: schemas.SelectionRequest) -> Selection | None:
+    """What a request selects; None for what a job has done. Raises Invalid where it doesn't say, or says it twice."""
     start = None if wanted.start is None else moment(wanted.start, "start")
     end = None if wanted.end is None else moment(wanted.end, "end")
     filters = Filters(wanted.user_id, start, end, wanted.model, tuple(wanted.types), wanted.search)
     if [filters != Filters(), wanted.ids is not None, wanted.job_id is not None].count(True) != 1:
         raise Invalid(N_("Say which entries: by filters, or ids, or job_id."), field="ids")
     if wanted.ids is not None:
-        return [_entry(one) for one in wanted.ids]
-    if wanted.job_id is not None:
-        return undoing.reversals_of(tx, _job_id(wanted.job_id), actor=actor)
-    return filters
+        return [entry_number(one) for one in wanted.ids]
+    return filters if wanted.job_id is None else None
+
+
+def _selection(tx: Transaction, wanted: schemas.SelectionRequest, actor: Actor) -> Selection:
+    found = selected(wanted)
+    return found if found is not None else undoing.reversals_of(tx, job_number(wanted.job_id or ""), actor=actor)
 
 
 @router.post(
@@ -86,7 +89,7 @@ def preview_reversals(actor: Admin, db: Db, body: Body) -> Response:
     )
 
 
-def _job(db: Database, job_id: int, actor: Actor, request: Request) -> Response:
+def told(db: Database, job_id: int, actor: Actor, request: Request) -> Response:
     def read(tx: Transaction) -> tuple[undoing.Job, list[undoing.Refusal]]:
         return undoing.status(tx, job_id, actor=actor), undoing.refusals(tx, job_id, actor=actor)
 
@@ -102,6 +105,7 @@ def _job(db: Database, job_id: int, actor: Actor, request: Request) -> Response:
             reversed=job.reversed,
             refused=job.refused,
             left=job.left,
+            reprices=job.reprices,
             refusals=[
                 schemas.ReversalRefused(id=str(one.entry_id), detail=one.error.sentence(language(request)))
                 for one in refusals
@@ -117,27 +121,27 @@ def start_reversals(actor: Admin, db: Db, request: Request, body: Body, key: Key
     """Make a job of a selection that was previewed. `POST /reversals/{job_id}/run` runs it."""
     content = loads(body)
     wanted = parse(schemas.ReversalsRequest, content)
-    seen = Seen(_entry(wanted.last_id), wanted.entries, wanted.to_reverse, wanted.amount)
+    seen = Seen(entry_number(wanted.last_id), wanted.entries, wanted.to_reverse, wanted.amount)
     once = None if key is None else Once.of(actor, key, "reversals", content)
 
     def write(tx: Transaction) -> int:
         return undoing.start(tx, _selection(tx, wanted, actor), wanted.reason, actor=actor, seen=seen, once=once)
 
-    return _job(db, db.write(write), actor, request)
+    return told(db, db.write(write), actor, request)
 
 
 @router.get("/{job_id}", response_model=schemas.ReversalJob, responses=READING_ONE)
 def reversals(actor: AdminReader, db: Db, request: Request, job_id: JobId) -> Response:
     """A job, and how far it is."""
-    return _job(db, _job_id(job_id), actor, request)
+    return told(db, job_number(job_id), actor, request)
 
 
 @router.post("/{job_id}/run", response_model=schemas.ReversalJob, responses=WRITING)
 def run_reversals(actor: Admin, db: Db, request: Request, job_id: JobId, later: BackgroundTasks) -> Response:
-    """Run a job, or go on with it, after this answer: `GET /reversals/{job_id}` says how far it is. Asked twice, each entry
-    is reversed once all the same."""
-    number = _job_id(job_id)
-    answer = _job(db, number, actor, request)
+    """Run a job, or go on with it, after this answer: `GET` of the job says how far it is. Asked twice, each entry is
+    reversed (and charged again) once all the same."""
+    number = job_number(job_id)
+    answer = told(db, number, actor, request)
     later.add_task(_run, db, number, actor)
     return answer
 

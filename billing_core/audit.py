@@ -121,6 +121,7 @@ _SENTENCES = {
     "session.end": N_("{who} signed out"),
     "session.locked": N_("{tries} wrong passwords in a row for {subject}: the id has to wait"),
     "reversals.start": N_("{who} began to reverse {entries} entries ({subject}): {reason}"),
+    "repricings.start": N_("{who} began to reprice {entries} entries ({subject}): {reason}"),
     "database.backup": N_("{who} backed everything up to {subject}, {entries} entries"),
     "database.restore": N_("{who} restored the backup {subject}, {entries} entries"),
     "database.export": N_("{who} exported everything to {subject}, {entries} entries"),

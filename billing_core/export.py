@@ -81,7 +81,7 @@ def _money(name: str, get: Callable[[Any], int]) -> _Columns:
 
 
 def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
-    """Entries, as logs.every gives them."""
+    """Entries, as logs.every gives them; `cost` is what each adds to what was spent."""
     tokens = ("prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens", "reasoning_tokens")
     columns: _Columns = {
         "id": lambda row: row.id,
@@ -91,7 +91,7 @@ def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
         "type": lambda row: row.type,
         "model_id": lambda row: row.model or "",
         **{name: attrgetter(name) for name in tokens},
-        **_money("cost", lambda row: row.cost),
+        **_money("cost", lambda row: row.consumed),
         **_money("amount", lambda row: row.amount),
         **_money("balance_after", lambda row: row.balance_after),
         **{f"{part}_price": _price(f"price_{part}") for part in PARTS},
@@ -101,6 +101,7 @@ def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
         "reversed_by": lambda row: row.reversed_by,
         "operator_id": lambda row: row.operator_id or "",
         "remark": lambda row: row.remark,
+        "reprices_id": lambda row: row.reprices_id,
     }
     return _csv(columns, rows)
 

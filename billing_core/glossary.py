@@ -28,6 +28,7 @@ KINDS = {
     "setting": N_("Settings"),
     "session": N_("Signing in"),
     "reversals": N_("Reversals of many entries"),
+    "repricings": N_("Repricings of many entries"),
     "setup": N_("The first admin"),
     "database": N_("The database"),
 }

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import FromClause, bindparam, case, func, insert, select, text, update
 
 from . import idempotency, pricing
 from .accounts import find
@@ -28,7 +28,7 @@ from .errors import (
 )
 from .i18n import N_
 from .idempotency import Once
-from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry
+from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry, Price
 from .money import MAX_HAO, Hao, check_hao, format_yuan
 from .pricing import Upstream
 from .text import one_line
@@ -312,36 +312,131 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
     Raises Conflict where it is reversed already or cannot be, NotFound, Forbidden.
     """
     actor.must_be_admin()
+    reason = _reason(reason)
+    if (known := _replayed(tx, once)) is not None:
+        return known
+    entry, account, user_id = _not_reversed(tx, entry_id, once)
+    if entry.type == "precharge":
+        _open_hold(tx, entry_id)
+    if entry.type == "reversal" and (charge_id := tx.connection().scalar(_CHARGED_ANEW, {"id": entry_id})) is not None:
+        raise Conflict(NOT_BY_ITSELF, entry_id=entry_id, charge_id=charge_id)
+    row = _reverse(tx, account, entry, reason, actor)
+    return _done(tx, once, user_id, account.status, row)
+
+
+def reprice(
+    tx: Transaction, entry_id: int, price_id: int, reason: str, *, actor: Actor, once: Once | None = None
+) -> Receipt:
+    """Charge a call again at another price of its model: its entry, a deduct or settle, is reversed, and a deduct for the
+    same call is written that names it, into debt if need be, and on a frozen account as well. The receipt is of both: its
+    amount is what they add to the balance together.
+
+    Raises Conflict where the entry is reversed already, charges no call or would cost the same, Invalid where the price is
+    none of its model's, NotFound, Forbidden.
+    """
+    actor.must_be_admin()
+    reason = _reason(reason)
+    if (known := _replayed(tx, once)) is not None:
+        return known
+    entry, account, user_id = _not_reversed(tx, entry_id, once)
+    if entry.type not in CALLS or entry.model_id is None:
+        raise Conflict(NO_CALL, entry_id=entry_id)
+    price = tx.get(Price, price_id) if is_id(price_id) else None
+    if price is None or price.model_id != entry.model_id or price.input is None:
+        raise Invalid(
+            N_("Price {price_id} is not one of the model of entry {entry_id}."),
+            field="price_id", price_id=price_id, entry_id=entry_id,
+        )  # fmt: skip
+    tokens, asked = counted(entry), _upstream(entry)
+    cost = _bounded(pricing.charged_at(tx, price_id).cost(tokens))
+    if cost == entry.cost:
+        raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
+    reversal = _reverse(tx, account, entry, reason, actor)
+    account = replace(account, balance=reversal["balance_after"])
+    balance = _move(tx, account, -cost, consumed=cost)
+    call = _Priced(entry.model_id, price_id, tokens, cost, asked)
+    (charge,) = _deduct(
+        tx, account, balance + cost, [call], actor, entry.created_at_ns, reprices_id=entry_id, remark=reason
+    )
+    # The sums by the moment of reversals leave the call's period as it was: there only the difference counts, now.
+    for sign, at in ((-1, entry.created_at_ns), (1, tx.now_ns)):
+        _count(tx, account.id, entry.model_id, at, sign * cost, sign, tokens, asked, UNDONE_AT_REVERSAL)
+    return _done(tx, once, user_id, account.status, reversal, charge)
+
+
+CALLS = ("deduct", "settle")
+"""The types of entries that charge a call."""
+REVERSED_ALREADY = N_("Entry {entry_id} has been reversed already.")
+NO_CALL = N_("Entry {entry_id} charges no call, so it has no price.")
+COSTS_THE_SAME = N_("Entry {entry_id} costs the same at the price that counts now, so it stays as it is.")
+NOT_BY_ITSELF = N_(
+    "Entry {entry_id} was written by a repricing, and charge {charge_id} stands in the place of what it undid. Reverse or "
+    "reprice that one."
+)
+
+
+def charged_anew(reversal: FromClause) -> Any:
+    """SQL for the charge that a repricing wrote together with a row of `entry`, a reversal: the account's next entry. NULL
+    where no repricing wrote it."""
+    following, row = ENTRIES.alias(), reversal.c
+    charge = (
+        select(case((following.c.reprices_id == row.reverses_id, following.c.id)))
+        .where(following.c.account_id == row.account_id, following.c.id > row.id)
+        .order_by(following.c.id)
+        .limit(1)
+        .correlate(reversal)
+        .scalar_subquery()
+    )
+    return case((row.reverses_id.is_not(None), charge))
+
+
+_CHARGED_ANEW = select(charged_anew(ENTRIES)).where(ENTRIES.c.id == bindparam("id"))
+
+
+def _reason(reason: str) -> str:
     reason = one_line(reason, 500, field="reason")
     if not reason:
         raise Invalid(N_("Say why: the reason stands beside the reversal."), field="reason")
-    if (known := _replayed(tx, once)) is not None:
-        return known
+    return reason
+
+
+def _not_reversed(tx: Transaction, entry_id: int, once: Once | None) -> tuple[Entry, _Locked, str]:
+    """An entry that is not reversed yet, its account locked. Raises NotFound, Conflict."""
     entry = _entry(tx, entry_id)
     if entry is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     user_id = _user_id(tx, entry.account_id)
     account = _lock(tx, user_id, once)
     if tx.connection().scalar(select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == entry_id)) is not None:
-        raise Conflict(N_("Entry {entry_id} has been reversed already."), entry_id=entry_id)
-    if entry.type == "precharge":
-        _open_hold(tx, entry_id)
+        raise Conflict(REVERSED_ALREADY, entry_id=entry_id)
+    return entry, account, user_id
+
+
+def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor: Actor) -> dict[str, Any]:
+    """Write the reversal of an entry; its columns."""
     consumed, amount = undone(entry)
     balance = _move(tx, account, amount, consumed=-consumed)
     row = _write(
         tx, account.id, "reversal", amount, balance, actor,
-        cost=-consumed, model_id=entry.model_id, reverses_id=entry_id, remark=reason,
+        cost=-consumed, model_id=entry.model_id, reverses_id=entry.id, remark=reason,
     )  # fmt: skip
     if entry.type == "precharge":
-        _end_hold(tx, account.id, entry_id, row["id"])
+        _end_hold(tx, account.id, entry.id or 0, row["id"])
     if consumed and entry.model_id is not None:
         first, sign = _first(tx, entry)
-        counts: dict[str, Any] = {kind: getattr(first, f"{kind}_tokens") or 0 for kind in KINDS}
-        tokens = Tokens(**counts, extras=extras_from(first.extras))
-        upstream = None if first.upstream_yuan is None else Upstream(first.upstream_usd or 0, first.upstream_yuan)
         for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
-            _count(tx, account.id, entry.model_id, at, -consumed, -sign, tokens, upstream, kind)
-    return _done(tx, once, user_id, account.status, row)
+            _count(tx, account.id, entry.model_id, at, -consumed, -sign, counted(first), _upstream(first), kind)
+    return row
+
+
+def counted(entry: Any) -> Tokens:
+    """What the call of an entry, or of a row with its columns, used."""
+    counts: dict[str, Any] = {kind: getattr(entry, f"{kind}_tokens") or 0 for kind in KINDS}
+    return Tokens(**counts, extras=extras_from(entry.extras))
+
+
+def _upstream(entry: Entry) -> Upstream | None:
+    return None if entry.upstream_yuan is None else Upstream(entry.upstream_usd or 0, entry.upstream_yuan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,7 +526,7 @@ def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> lis
 
 def _deduct(
     tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int,
-    reprices_id: int | None = None,
+    reprices_id: int | None = None, remark: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Write what calls cost, an entry each, down from `balance`; the money has been taken."""
     entries = []
@@ -440,7 +535,7 @@ def _deduct(
         entry = _write(
             tx, account.id, "deduct", -call.cost, balance, actor, cost=call.cost,
             model_id=call.model_id, price_id=call.price_id, created_at_ns=at, reprices_id=reprices_id,
-            **_counts(call.tokens), **_asked(call.upstream),
+            remark=remark, **_counts(call.tokens), **_asked(call.upstream),
         )  # fmt: skip
         _count(tx, account.id, call.model_id, at, call.cost, 1, call.tokens, call.upstream)
         entries.append(entry)

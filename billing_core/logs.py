@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import case, false, func, literal_column, select
+from sqlalchemy import FromClause, case, false, func, literal_column, null, select
 from sqlalchemy.sql import Select
 
-from . import accounts
+from . import accounts, ledger
 from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
@@ -34,6 +34,9 @@ class Filters:
     types: tuple[str, ...] = ()
     search: str = ""
     """Text in the remark."""
+    merged: bool = False
+    """What a repricing wrote, a reversal and a charge, shows as one line, the charge's, as what it came to: with the
+    difference as its amount, at the moment of the repricing. The reversal is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ class Row:
     price_source: str | None
     ended_by: int | None = None
     """Of a precharge: the entry that ended it."""
+    reprices_id: int | None = None
+    """Of a charge that a repricing wrote: the entry that it stands for."""
+    repriced_from: Hao | None = None
+    """Of a line that stands for both entries of a repricing: what the call had cost."""
+
+    @property
+    def consumed(self) -> int:
+        """What the line adds to what was spent, in 毫."""
+        return self.cost - (self.repriced_from or 0)
 
     @property
     def held(self) -> int:
@@ -76,15 +88,22 @@ class Row:
 
 
 def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
-    operator, undoing = ACCOUNTS.alias("operator"), ENTRIES.alias("undoing")
+    operator, undoing, repriced = ACCOUNTS.alias("operator"), ENTRIES.alias("undoing"), ENTRIES.alias("repriced")
     e, p = ENTRIES.c, PRICES.c
-    by_the_shell = e.operator_id.is_(None) & e.type.in_(("recharge", "reversal"))
+    by_the_shell = e.operator_id.is_(None) & (e.type.in_(("recharge", "reversal")) | e.reprices_id.is_not(None))
+    amount: Any = e.amount
+    reversed_by: Any = undoing.c.id
+    repriced_from: Any = null()
+    if filters.merged:
+        amount = e.amount + func.coalesce(repriced.c.cost, 0)
+        reversed_by = func.coalesce(ledger.charged_anew(undoing), undoing.c.id)
+        repriced_from = repriced.c.cost
     query = select(
         e.id,
         ACCOUNTS.c.user_id,
         ACCOUNTS.c.name,
         e.type,
-        e.amount,
+        amount,
         e.balance_after,
         e.cost,
         MODELS.c.name.label("model"),
@@ -95,11 +114,11 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         e.reasoning_tokens,
         e.precharge_id,
         e.reverses_id,
-        undoing.c.id.label("reversed_by"),
+        reversed_by,
         func.coalesce(e.remark, "").label("remark"),
         case((by_the_shell, SHELL_ID), else_=operator.c.user_id).label("operator_id"),
         case((by_the_shell, SHELL_ID), else_=operator.c.name).label("operator_name"),
-        e.created_at_ns,
+        _moment(filters),
         func.coalesce(e.recorded_at_ns, e.created_at_ns).label("recorded_at_ns"),
         p.input,
         p.output,
@@ -107,6 +126,8 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         func.coalesce(p.cache_write, p.input),
         p.source,
         HOLDS.c.ended_by,
+        e.reprices_id,
+        repriced_from,
     ).select_from(
         ENTRIES.join(ACCOUNTS, ACCOUNTS.c.id == e.account_id)
         .outerjoin(MODELS, MODELS.c.id == e.model_id)
@@ -114,6 +135,7 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         .outerjoin(operator, operator.c.id == e.operator_id)
         .outerjoin(undoing, undoing.c.reverses_id == e.id)
         .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
+        .outerjoin(repriced, repriced.c.id == e.reprices_id)
     )
     return query.where(*conditions(tx, filters, actor)).order_by(e.id.desc())
 
@@ -121,14 +143,16 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
 def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
     """What a SELECT from entry has to hold to. Raises Invalid, Forbidden, UnknownAccount."""
     actor.must_see(filters.user_id)
-    e = ENTRIES.c
+    e, at = ENTRIES.c, _moment(filters)
     found: list[Any] = []
+    if filters.merged:
+        found.append(ledger.charged_anew(ENTRIES).is_(None))
     if filters.user_id is not None:
         found.append(e.account_id == accounts.find(tx, filters.user_id).id)
     if filters.start_ns is not None:
-        found.append(e.created_at_ns >= _kept(filters.start_ns))
+        found.append(at >= _kept(filters.start_ns))
     if filters.end_ns is not None:
-        found.append(e.created_at_ns < _kept(filters.end_ns))
+        found.append(at < _kept(filters.end_ns))
     if not filters.model.isprintable():  # no model's name; Postgres takes no NUL, UTF-8 no lone surrogate
         found.append(false())
     elif filters.model:
@@ -140,6 +164,14 @@ def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
     if search := one_line(filters.search, 500, field="search"):  # as remarks are kept
         found.append(e.remark.icontains(search, autoescape=True))
     return found
+
+
+def _moment(filters: Filters) -> Any:
+    """When a line happened."""
+    e = ENTRIES.c
+    if not filters.merged:
+        return e.created_at_ns
+    return case((e.reprices_id.is_not(None), func.coalesce(e.recorded_at_ns, e.created_at_ns)), else_=e.created_at_ns)
 
 
 def _kept(number: int) -> int:
@@ -200,20 +232,32 @@ class Sum:
 def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
     """Raises Forbidden, UnknownAccount."""
     e = ENTRIES.c
-    cost = func.coalesce(func.sum(case((e.type.in_(("deduct", "settle", "reversal")), e.cost), else_=0)), 0)
+    lines: FromClause = ENTRIES
+    consumed: Any = e.cost
+    if filters.merged:
+        repriced = ENTRIES.alias("repriced")
+        lines, consumed = (
+            ENTRIES.outerjoin(repriced, repriced.c.id == e.reprices_id),
+            e.cost - func.coalesce(repriced.c.cost, 0),
+        )
+    cost = func.coalesce(func.sum(case((e.type.in_(("deduct", "settle", "reversal")), consumed), else_=0)), 0)
     recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
-    query = select(func.count(), cost, recharged).select_from(ENTRIES).where(*conditions(tx, filters, actor))
+    query = select(func.count(), cost, recharged).select_from(lines).where(*conditions(tx, filters, actor))
     return Sum(*(int(number) for number in tx.connection().execute(query).one()))
 
 
 def one(tx: Transaction, entry_id: int, *, actor: Actor) -> Row:
-    """One entry. Raises NotFound, also for somebody else's entry."""
-    everything = Filters(user_id=None if actor.is_admin else actor.user_id)
-    query = _rows(tx, everything, actor).where(ENTRIES.c.id == entry_id)
+    """One entry, or a member's line. Raises NotFound, also for somebody else's entry."""
+    query = _rows(tx, seen_by(actor), actor).where(ENTRIES.c.id == entry_id)
     row = tx.connection().execute(query).one_or_none() if is_id(entry_id) else None
     if row is None:
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=entry_id)
     return Row(*row)
+
+
+def seen_by(actor: Actor, user_id: str | None = None) -> Filters:
+    """The log as it is shown to an admin: every entry (of `user_id`); or to a member: their own, with one line a repricing."""
+    return Filters(user_id) if actor.is_admin else Filters(user_id or actor.user_id, merged=True)
 
 
 def recharges(filters: Filters) -> Filters:

@@ -5,11 +5,13 @@
     undoing.run(db, job, actor=boss)                                                 # and again, after a crash
 
 Every reversal is written together with its item's end, so that a crash leaves both or neither. Amounts are 毫.
+
+A job may charge its entries again at another price, too: repricing.py makes those, and they run here.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -36,15 +38,17 @@ AT_ONCE = 20
 Selection = Filters | Sequence[int]
 """Entries by what the logs' filters let through, or by their numbers."""
 
-REVERSED, PAIRED = "reversed", "paired"
+REVERSED, PAIRED, REPRICED = "reversed", "paired", "repriced"
 WHY_NOT = {
     REVERSED: N_("reversed already"),
+    REPRICED: N_("written by a repricing (the new charge stands in the place of what it undid)"),
     PAIRED: N_("undo something else in the selection, and together come to nothing"),
     "settle": N_("holds whose call was settled (the settling entry undoes the whole call)"),
     "refund": N_("holds given back already"),
     "expire": N_("holds that have expired"),
 }
 """Why entries of a selection are left alone; the last three name what ended a hold."""
+NOTHING_SELECTED = N_("No entry is selected.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,13 @@ class Job:
     entries: int
     reversed: int
     refused: int
+    priced: int
+    """How many of the entries are to be charged again at another price."""
+
+    @property
+    def reprices(self) -> bool:
+        """Whether it charges its entries again at another price, rather than only reverse them."""
+        return self.priced > 0
 
     @property
     def left(self) -> int:
@@ -128,7 +139,7 @@ def preview(tx: Transaction, selection: Selection, *, actor: Actor) -> Preview:
     last_id = int(tx.connection().scalar(select(func.max(ENTRIES.c.id))) or 0)
     chosen = _chosen(tx, selection, last_id, actor)
     if not chosen:
-        raise Invalid(N_("No entry is selected."), field="selection")
+        raise Invalid(NOTHING_SELECTED, field="selection")
     reversible = [one for one in chosen if one.why_not is None]
     amounts, counts = Counter[int](), Counter[int]()
     for one in reversible:
@@ -156,19 +167,25 @@ def _seen(last_id: int, chosen: list[_Chosen]) -> Seen:
 def _chosen(tx: Transaction, selection: Selection, last_id: int, actor: Actor) -> list[_Chosen]:
     """The entries of a selection up to `last_id`."""
     e, undoing, ended = ENTRIES.c, ENTRIES.alias("undoing"), ENTRIES.alias("ended")
-    query = (
-        select(
-            e.id, e.account_id, e.type, e.amount, e.cost, e.precharge_id, e.reverses_id,
-            undoing.c.id.label("reversed_by"), ended.c.type.label("ended_by"), HOLDS.c.expires_at_ns,
-        )
-        .select_from(
-            ENTRIES.outerjoin(undoing, undoing.c.reverses_id == e.id)
-            .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
-            .outerjoin(ended, ended.c.id == HOLDS.c.ended_by)
-        )
-        .where(e.id <= last_id)
-        .limit(MOST + 1)
+    query = select(
+        e.id, e.account_id, e.type, e.amount, e.cost, e.precharge_id, e.reverses_id,
+        undoing.c.id.label("reversed_by"), ended.c.type.label("ended_by"), HOLDS.c.expires_at_ns,
+        ledger.charged_anew(ENTRIES).label("charge_id"),
+    ).select_from(
+        ENTRIES.outerjoin(undoing, undoing.c.reverses_id == e.id)
+        .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
+        .outerjoin(ended, ended.c.id == HOLDS.c.ended_by)
     )  # fmt: skip
+    rows = selected(tx, query, selection, last_id, actor)
+    by_id = {row.id: row for row in rows}
+    return [_one(row, by_id, tx.now_ns) for row in rows]
+
+
+def selected(tx: Transaction, query: sa.Select[Any], selection: Selection, last_id: int, actor: Actor) -> Sequence[Any]:
+    """The rows of a query from `entry` (with its id) that a selection means, up to `last_id`. Raises Invalid, NotFound,
+    UnknownAccount, Forbidden."""
+    e, wanted = ENTRIES.c, list[int]()
+    query = query.where(e.id <= last_id).limit(MOST + 1)
     if isinstance(selection, Filters):
         query = query.where(*logs.conditions(tx, selection, actor))
     else:
@@ -178,11 +195,11 @@ def _chosen(tx: Transaction, selection: Selection, last_id: int, actor: Actor) -
         query = query.where(e.id.in_(sa.text(_NUMBERS[tx.is_sqlite]).bindparams(ids=known)))
     rows = tx.connection().execute(query).all()
     _not_too_many(len(rows))
-    by_id = {row.id: row for row in rows}
-    if not isinstance(selection, Filters) and len(rows) < len(wanted):
-        missing = next(number for number in wanted if number not in by_id)
+    if len(rows) < len(wanted):
+        there = {row.id for row in rows}
+        missing = next(number for number in wanted if number not in there)
         raise NotFound(N_("There is no entry {entry_id}."), entry_id=missing)
-    return [_one(row, by_id, tx.now_ns) for row in rows]
+    return rows
 
 
 _NUMBERS = {
@@ -191,10 +208,10 @@ _NUMBERS = {
 }
 """A list of numbers as a table, on SQLite or not: no database takes so many parameters."""
 _WRITE_ITEMS = {
-    True: "INSERT INTO reversal_item (job_id, entry_id, refusal) "
-    "SELECT :job, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:items)",
-    False: "INSERT INTO reversal_item (job_id, entry_id, refusal) "
-    "SELECT :job, CAST(value ->> 0 AS bigint), value ->> 1 FROM json_array_elements(CAST(:items AS json))",
+    True: "INSERT INTO reversal_item (job_id, entry_id, refusal, price_id) SELECT :job, json_extract(value, '$[0]'), "
+    "json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:items)",
+    False: "INSERT INTO reversal_item (job_id, entry_id, refusal, price_id) SELECT :job, CAST(value ->> 0 AS bigint), "
+    "value ->> 1, CAST(value ->> 2 AS bigint) FROM json_array_elements(CAST(:items AS json))",
 }
 """The same for a job's items: on Postgres a row at a time would take seconds."""
 
@@ -202,7 +219,7 @@ _WRITE_ITEMS = {
 def _not_too_many(entries: int) -> None:
     if entries > MOST:
         raise Invalid(
-            N_("More than {most} entries are selected. Reverse them in parts: choose a shorter range or one account."),
+            N_("More than {most} entries are selected. Do it in parts: choose a shorter range or one account."),
             field="selection",
             most=f"{MOST:,}",
         )
@@ -214,7 +231,9 @@ def _one(row: Any, chosen: dict[int, Any], now_ns: int) -> _Chosen:
     if row.type == "precharge" and ended is None and row.expires_at_ns <= now_ns:
         ended = "expire"  # though that isn't written down yet
     if row.reversed_by is not None:
-        why, refusal = REVERSED, Conflict(N_("Entry {entry_id} has been reversed already."), entry_id=row.id)
+        why, refusal = REVERSED, Conflict(ledger.REVERSED_ALREADY, entry_id=row.id)
+    elif row.charge_id is not None:
+        why, refusal = REPRICED, Conflict(ledger.NOT_BY_ITSELF, entry_id=row.id, charge_id=row.charge_id)
     elif row.type == "precharge" and ended is not None:
         why, refusal = ended, Conflict(ledger.ENDED[ended], precharge_id=row.id)
     elif _chosen_in_a_row(row, chosen) % 2 == 0:
@@ -248,33 +267,59 @@ def start(
 ) -> int:
     """Write a job down, to be run; its number. Raises Conflict where the selection is not what was `seen` (any more),
     Invalid, NotFound, UnknownAccount, Forbidden."""
-    actor.must_be_admin()
-    reason = one_line(reason, 500, field="reason")
-    if not reason:
-        raise Invalid(N_("Say why: the reason stands beside each reversal."), field="reason")
+    reason = checked_reason(reason, actor)
     if (known := idempotency.earlier(tx, once)) is not None:
         return int(json.loads(known.answer))
     chosen = _chosen(tx, selection, seen.last_id, actor)
     if _seen(seen.last_id, chosen) != seen:
-        raise Conflict(N_("The selection has changed since it was shown, and nothing was reversed. Look at it again."))
+        raise Conflict(CHANGED)
     if not seen.to_reverse:
         raise Conflict(N_("None of the selected entries can be reversed."))
+    said = asdict(selection) if isinstance(selection, Filters) else f"{len(chosen)} ids"
+    return write_job(
+        tx, [Item(one.id, one.refusal) for one in chosen], reason, actor, once, "reversals.start",
+        entries=seen.to_reverse, amount_hao=seen.amount, selection=said,
+    )  # fmt: skip
+
+
+CHANGED = N_("The selection has changed since it was shown, and nothing was reversed. Look at it again.")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An entry of a job: left as it is for a reason, or reversed; and charged again, with a price."""
+
+    entry_id: int
+    refusal: BillingError | None = None
+    price_id: int | None = None
+
+
+def checked_reason(reason: str, actor: Actor) -> str:
+    """Raises Invalid, Forbidden."""
+    actor.must_be_admin()
+    reason = one_line(reason, 500, field="reason")
+    if not reason:
+        raise Invalid(N_("Say why: the reason stands beside each reversal."), field="reason")
+    return reason
+
+
+def write_job(
+    tx: Transaction, items: Iterable[Item], reason: str, actor: Actor, once: Once | None, action: str, **told: Any
+) -> int:
+    """Write a job down with its items; `action` and what is `told` stand in the audit log. Its number."""
     job = ReversalJob(operator_id=actor.account_id, reason=reason, created_at_ns=tx.now_ns)
     tx.add(job)
     tx.flush()
     assert job.id is not None
-    items = json.dumps([(one.id, one.refusal and _kept(one.refusal)) for one in chosen])
-    tx.connection().execute(sa.text(_WRITE_ITEMS[tx.is_sqlite]), {"job": job.id, "items": items})
-    audit.note(
-        tx, actor, "reversals.start", f"job {job.id}", reason=reason, entries=seen.to_reverse, amount_hao=seen.amount,
-        selection=asdict(selection) if isinstance(selection, Filters) else f"{len(chosen)} ids",
-    )  # fmt: skip
+    rows = json.dumps([(one.entry_id, one.refusal and _kept(one.refusal), one.price_id) for one in items])
+    tx.connection().execute(sa.text(_WRITE_ITEMS[tx.is_sqlite]), {"job": job.id, "items": rows})
+    audit.note(tx, actor, action, f"job {job.id}", reason=reason, **told)
     idempotency.remember(tx, once, answer=job.id)
     return job.id
 
 
 def run(db: Database, job_id: int, *, actor: Actor, progress: Callable[[int, int], None] | None = None) -> Job:
-    """Reverse what a job has left, account by account, as `actor`; `progress` is told how many are done of
+    """Reverse (or reprice) what a job has left, account by account, as `actor`; `progress` is told how many are done of
     all that it reverses.
 
     Several may run one job at once, and it may be run again after a crash: an item is done once. What the ledger refuses
@@ -311,20 +356,24 @@ def _left(tx: Transaction, job_id: int) -> list[tuple[int, int]]:
 
 
 def _reverse(tx: Transaction, job_id: int, batch: list[int], reason: str, actor: Actor) -> None:
-    """Reverse some of one account's entries. Their items are locked first: whoever runs the same job at the same time
+    """Reverse some of one account's entries, and charge those with a price again. Their items are locked first: whoever runs the same job at the same time
     waits here, and then finds them done."""
     mine = (
-        select(ITEMS.c.entry_id)
+        select(ITEMS.c.entry_id, ITEMS.c.price_id)
         .where(ITEMS.c.job_id == job_id, ITEMS.c.entry_id.in_(batch), _NOT_DONE)
         .order_by(ITEMS.c.entry_id)
         .with_for_update()
     )
     ends = []
-    for entry_id in tx.connection().scalars(mine).all():
+    for entry_id, price_id in tx.connection().execute(mine).all():
         end: dict[str, Any] = {"entry": entry_id, "reversal": None, "refused": None}
         try:
             with tx.begin_nested():
-                end["reversal"] = ledger.reverse(tx, entry_id, reason, actor=actor).entry_id
+                if price_id is None:
+                    done = ledger.reverse(tx, entry_id, reason, actor=actor)
+                else:
+                    done = ledger.reprice(tx, entry_id, price_id, reason, actor=actor)
+                end["reversal"] = done.entry_id
         except BillingError as error:
             end["refused"] = _kept(error)
         ends.append(end)
@@ -371,7 +420,9 @@ def unfinished(tx: Transaction, *, actor: Actor) -> list[Job]:
 
 def _jobs(tx: Transaction, which: Any, limit: int | None = None) -> list[Job]:
     newest = select(JOBS).where(which).order_by(JOBS.c.id.desc()).limit(limit).subquery()
-    done = (func.count(), func.count(ITEMS.c.reversal_id), func.count(ITEMS.c.refusal))
+    done = (
+        func.count(), func.count(ITEMS.c.reversal_id), func.count(ITEMS.c.refusal), func.count(ITEMS.c.price_id)
+    )  # fmt: skip
     query = (
         select(
             newest.c.id, func.coalesce(ACCOUNTS.c.user_id, SHELL_ID), newest.c.reason, newest.c.created_at_ns,
@@ -411,7 +462,9 @@ def refusals(tx: Transaction, job_id: int, *, actor: Actor, limit: int = 50) -> 
 
 
 def reversals_of(tx: Transaction, job_id: int, *, actor: Actor) -> list[int]:
-    """The numbers of the reversals that a job has written: a selection that undoes the job. Raises NotFound, Forbidden."""
-    status(tx, job_id, actor=actor)
+    """The numbers of the reversals that a job has written: a selection that undoes the job. Raises NotFound, Forbidden, and
+    Conflict for a repricing."""
+    if status(tx, job_id, actor=actor).reprices:
+        raise Conflict(N_("Job {job_id} is a repricing: it is taken back by another repricing."), job_id=job_id)
     query = select(ITEMS.c.reversal_id).where(ITEMS.c.job_id == job_id, ITEMS.c.reversal_id.is_not(None))
     return [int(number) for number in tx.connection().scalars(query.order_by(ITEMS.c.reversal_id))]

@@ -30,7 +30,7 @@ def show(viewer: Viewer, user_id: str) -> None:
             days,
             stats.usage(tx, days, actor=actor, user_id=user_id),
             pricing.model_names(tx),
-            logs.page(tx, logs.Filters(user_id=user_id), actor=actor, limit=10),
+            logs.page(tx, logs.seen_by(actor, user_id), actor=actor, limit=10),
             tx.now_ns,
         )
 

@@ -7,7 +7,7 @@ from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.stats import Period, from_ns
 
-from .parts import address, entries, people, ranges, told, undoing
+from .parts import address, entries, people, ranges, repricing, told, undoing
 from .parts.tables import csv_link
 from .parts.viewer import Viewer
 from .parts.words import TYPES, _, ngettext, yuan, zone_name
@@ -22,6 +22,7 @@ def page(viewer: Viewer) -> None:
     if viewer.is_admin:
         undoing.jobs(viewer)
         undoing.opened(viewer)
+        repricing.opened(viewer)
     try:
         periods, filters = _filters(viewer)
     except BillingError as error:
@@ -41,7 +42,9 @@ def page(viewer: Viewer) -> None:
         return
     _sum(viewer, periods, filters, total)
     if viewer.is_admin:
-        undoing.button(filters, total.entries)
+        with st.container(horizontal=True):
+            undoing.button(filters, total.entries)
+            repricing.button(filters)
     entries.table(viewer, rows, key="entries", balance=filters.user_id is not None, account=filters.user_id is None)
     address.pages(rows[0].id, rows[-1].id, more=more)
     st.caption(_("Click a row to see tokens × price = cost. Times are in {zone}.", zone=zone_name(viewer.tz)))
@@ -65,7 +68,7 @@ def _filters(viewer: Viewer) -> tuple[list[Period], logs.Filters]:
         search = address.search(_("Text in the remark"))
     return periods, logs.Filters(
         user_id=user_id, start_ns=periods[0].start_ns, end_ns=periods[-1].end_ns, model=model,
-        types=KINDS[kind] or (), search=search,
+        types=KINDS[kind] or (), search=search, merged=not viewer.is_admin,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def test_a_selection_is_previewed_started_and_run(api: Api) -> None:
     job = start(api, **ANNS)
     assert job == {
         "id": "1", "operator_id": "boss", "reason": "a wrong price", "created_at": NOON, "finished_at": None,
-        "entries": 3, "reversed": 0, "refused": 0, "left": 3, "refusals": [],
+        "entries": 3, "reversed": 0, "refused": 0, "left": 3, "reprices": False, "refusals": [],
     }  # fmt: skip
     assert api.balance() == 999_460
     api.post("/reversals/1/run")

@@ -219,6 +219,7 @@ def test_a_balance_of_0_is_0(db: Database, ann: str) -> None:
 
 DAILY: list[tuple[str, Filters, dict[str, Any], str]] = [
     ("an account's log", Filters("ann"), {}, "entry_of_account (account_id=?)"),
+    ("a member's own", Filters("ann", merged=True), {}, "entry_of_account (account_id=?)"),
     ("a later page of it", Filters("ann"), {"before": 10}, "entry_of_account (account_id=? AND id<?)"),
     (
         "an account's calls of a day",

@@ -96,13 +96,18 @@ _NAMING = """
 SELECT e.id, e.account_id AS a_id, e.type, e.amount, e.cost, e.model_id, e.price_id, e.precharge_id, e.reverses_id,
     e.created_at_ns, p.account_id AS p_account, p.type AS p_type, p.cost AS p_cost, p.model_id AS p_model,
     p.price_id AS p_price, h.ended_by, h.expires_at_ns, own.held,
-    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount
+    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount,
+    CASE WHEN e.reprices_id IS NOT NULL THEN (
+        SELECT max(u.id) FROM entry o JOIN entry u ON u.reverses_id = o.id
+        WHERE o.id = e.reprices_id AND o.type IN ('deduct', 'settle') AND o.account_id = e.account_id AND u.id < e.id
+        AND o.model_id = e.model_id AND o.created_at_ns = e.created_at_ns
+    ) END AS repriced_by
 FROM entry e
 LEFT JOIN entry p ON p.id = e.precharge_id
 LEFT JOIN hold h ON h.precharge_id = e.precharge_id
 LEFT JOIN hold own ON own.precharge_id = e.id
 LEFT JOIN entry r ON r.id = e.reverses_id
-WHERE e.type NOT IN ('deduct', 'recharge')
+WHERE e.type NOT IN ('deduct', 'recharge') OR e.reprices_id IS NOT NULL
 ORDER BY e.id
 """
 
@@ -113,6 +118,14 @@ def _entries_that_name_others(tx: Transaction, found: Findings) -> None:
             _RULES[row.type](found, row)
         except (TypeError, KeyError):
             found.note("entry", row.id, N_("Entry {id} holds something that can't be in its place."))
+
+
+def _repriced(found: Findings, row: Any) -> None:
+    """The same call at another price: the entry that it stands for is reversed."""
+    if row.repriced_by is None:
+        found.note(
+            "entry", row.id, N_("Entry {id} stands for a call of its account that isn't reversed, or isn't there.")
+        )
 
 
 def _precharge(found: Findings, row: Any) -> None:
@@ -159,7 +172,7 @@ class _Undone:
 
 
 _RULES: dict[str, Callable[[Findings, Any], None]] = {
-    "precharge": _precharge, "settle": _end, "refund": _end, "expire": _end, "reversal": _reversal,
+    "deduct": _repriced, "precharge": _precharge, "settle": _end, "refund": _end, "expire": _end, "reversal": _reversal,
 }  # fmt: skip
 
 

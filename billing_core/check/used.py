@@ -67,6 +67,15 @@ FROM chain JOIN entry e ON e.id = chain.root
 CROSS JOIN (SELECT {UNDONE_AT_CALL} AS kind UNION ALL SELECT {UNDONE_AT_REVERSAL}) AS undone
 WHERE e.reverses_id IS NULL AND chain.cost <> 0
 """
+# By the moment of reversals, what a repricing charges anew doesn't count in the period of the call, but when it was written.
+_REPRICED = f"""
+SELECT account_id, CASE moved.sign WHEN 1 THEN created_at_ns ELSE recorded_at_ns END / {PERIOD_NS}, model_id,
+    {UNDONE_AT_REVERSAL}, moved.sign * cost, moved.sign, {", ".join(f"moved.sign * {kind}" for kind in _TOKENS)},
+    moved.sign * {_PRICED}, moved.sign * coalesce(upstream_yuan, 0),
+    CASE WHEN upstream_yuan IS NULL THEN 0 ELSE moved.sign * cost END, 0
+FROM entry e CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) AS moved
+WHERE reprices_id IS NOT NULL AND recorded_at_ns IS NOT NULL
+"""
 _USAGE = f"""
 {_CHAIN}
 SELECT account_id, period, model_id, kind, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept
@@ -76,6 +85,8 @@ FROM (
     SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)},
         -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END, 0
     FROM entry e WHERE type IN ('deduct', 'settle')
+    UNION ALL
+    {_REPRICED}
     UNION ALL
     {_UNDONE}
 ) AS both_sides

@@ -11,7 +11,7 @@ from ..database import Transaction
 from ..errors import Invalid
 from ..i18n import N_
 from ..ledger import PERIOD_NS
-from ..models import PRICES, USED, Seal
+from ..models import PRICES, UNDONE_AT_REVERSAL, USED, Seal
 from ..money import Hao
 from ..pricing import rates_of
 from ..rates import Rates
@@ -78,8 +78,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     for rows in blocks(tx, f"SELECT {seals.COLUMNS} FROM entry {where} ORDER BY id"):
         for row in rows:
             (id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt, cached, creation, completion,
-             reasoning, _precharge_id, _reverses_id, _operator, _remark, created_at_ns, _recorded,
-             extras, _reprices_id, _usd, upstream_yuan) = row  # fmt: skip
+             reasoning, _precharge_id, _reverses_id, _operator, _remark, created_at_ns, recorded_at_ns,
+             extras, reprices_id, _usd, upstream_yuan) = row  # fmt: skip
             while seal is not None and id > seal.last_entry_id:
                 hashed = _close(found, seal, hashed, stretch)
                 stretch, seal = [], next(closing)
@@ -101,12 +101,17 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                 further = None if extras is None else extras_from(extras)
                 if type in ("deduct", "settle"):
                     account.consumed += cost
-                    used += fingerprint(
-                        (account_id, created_at_ns // PERIOD_NS, model_id, USED),
+                    numbers = (
                         cost, 1, prompt, cached, creation, completion, reasoning,
                         1 if further and further.are_priced else 0,
                         0 if upstream_yuan is None else upstream_yuan, 0 if upstream_yuan is None else cost,
                     )  # fmt: skip
+                    period = created_at_ns // PERIOD_NS
+                    used += fingerprint((account_id, period, model_id, USED), *numbers)
+                    if reprices_id is not None and recorded_at_ns is not None:
+                        written = recorded_at_ns // PERIOD_NS
+                        used += fingerprint((account_id, written, model_id, UNDONE_AT_REVERSAL), *numbers)
+                        used -= fingerprint((account_id, period, model_id, UNDONE_AT_REVERSAL), *numbers)
                 if type == "deduct":
                     if amount != -cost or cost < 0:
                         found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))

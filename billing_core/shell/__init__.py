@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from ..errors import BillingError
 from ..i18n import N_, translate
-from . import archives, audits, exports, people, prices, reading, spending, statements, undoing, upkeep
+from . import archives, audits, exports, people, prices, reading, repricing, spending, statements, undoing, upkeep
 from .help import Group, Shell, refuse
 from .output import Language, language, spoken
 
@@ -110,6 +110,7 @@ app.command("balance", rich_help_panel=MONEY)(spending.balance)
 app.command("charge", rich_help_panel=MONEY)(spending.charge)
 app.command("reverse", rich_help_panel=MONEY)(spending.reverse)
 app.command("reverse-many", rich_help_panel=MONEY)(undoing.reverse_many)
+app.command("reprice", rich_help_panel=MONEY)(repricing.reprice)
 app.command("reversals", rich_help_panel=MONEY)(undoing.reversals)
 app.command("logs", rich_help_panel=MONEY)(reading.logs)
 app.command("stats", rich_help_panel=MONEY)(reading.stats)

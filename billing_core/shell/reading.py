@@ -136,7 +136,7 @@ def _count(tokens: int | None) -> str:
 
 def _about(row: Any) -> str:
     """What a line is about: the model, the entry that it belongs to, the remark."""
-    other = row.precharge_id or row.reverses_id
+    other = row.precharge_id or row.reverses_id or row.reprices_id
     parts = [row.model or "", f"→ {other}" if other else "", row.remark]
     if row.reversed_by:
         parts.append(translate(N_("(reversed by {id})"), language(), id=row.reversed_by))

@@ -13,7 +13,7 @@ from billing_core.money import price_yuan
 from billing_core.rates import PPM, Line
 from billing_core.tokens import Extras
 
-from . import dialog, told
+from . import dialog, repricing, told
 from .tables import Column
 from .tables import table as draw
 from .viewer import Viewer
@@ -51,7 +51,7 @@ def _type(row: Row) -> str:
     """What happened, and the entry that it belongs with: a hold and its end are one call."""
     if row.type == "precharge" and row.ended_by:
         return f"{_(TYPES[row.type])} → {row.ended_by}"
-    other = row.precharge_id or row.reverses_id
+    other = row.precharge_id or row.reverses_id or row.reprices_id
     return f"{_(TYPES[row.type])} ← {other}" if other else _(TYPES[row.type])
 
 
@@ -61,7 +61,9 @@ def tokens(row: Row) -> str:
 
 def about(row: Row) -> str:
     """The model, the remark, and whether it was undone."""
-    parts = [row.model or "", row.remark, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
+    remark = repricing.remark(row)
+    what = [remark, row.model or ""] if row.reprices_id else [row.model or "", remark]
+    parts = [*what, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
     return " · ".join(part for part in parts if part)
 
 
@@ -76,10 +78,11 @@ def _opened(viewer: Viewer, row: Row) -> None:
         ),
         (_("Model"), f"`{row.model}`" if row.model else ""),
         (_("By"), f"{row.operator_name} ({row.operator_id})" if row.operator_id else ""),
-        (_("Remark"), told.plain(row.remark)),
+        (_("Remark"), told.plain(repricing.remark(row))),
         (_("Ended by"), _("entry {id}", id=row.ended_by) if row.ended_by else ""),
         (_("Held"), _("{amount} 元", amount=yuan(row.held)) if row.type in ("precharge", "settle") else ""),
         (_("Belongs to"), _("hold {id}", id=row.precharge_id) if row.precharge_id else ""),
+        (_("Instead of"), repricing.instead_of(row)),
         (_("Undoes"), _("entry {id}", id=row.reverses_id) if row.reverses_id else ""),
         (_("Undone by"), _("entry {id}", id=row.reversed_by) if row.reversed_by else ""),
     ]

@@ -1,4 +1,5 @@
-"""Reversing many entries: the dialog that shows what it will do, and the bar of a job that is under way.
+"""Reversing many entries: the dialog that shows what it will do, and the bar of a job that is under way; repricing.py has
+the dialog for charging them again.
 
 A job runs in a thread of its own, so that the page may be left; what it has done stands in the database, and whoever comes
 back sees it. One that nobody runs any more (the server was stopped) waits with a button to go on.
@@ -7,7 +8,9 @@ back sees it. One that nobody runs any more (the server was stopped) waits with 
 import logging
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -16,7 +19,8 @@ from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.idempotency import Once
 from billing_core.logs import Filters
-from billing_core.undoing import Job, OnAccount, Preview, Selection
+from billing_core.repricing import Back
+from billing_core.undoing import Job, OnAccount, Preview
 
 from . import dialog, told
 from .tables import Column, table
@@ -29,10 +33,27 @@ runners: dict[tuple[str, int], threading.Thread] = {}
 """The jobs that this server runs, by their database and number."""
 
 
-def ask(selection: Selection) -> None:
-    """Open the dialog. For a button's `on_click`."""
-    st.session_state.pop("reversals seen", None)
-    dialog.open("reversals", selection, secrets.token_urlsafe())
+@dataclass(frozen=True)
+class Kind:
+    """What the dialog for many entries does to them."""
+
+    name: str
+    preview: Callable[..., Any]
+    """As undoing.preview."""
+    start: Callable[..., int]
+    """As undoing.start."""
+    show: Callable[[Any], None]
+    """Draws a preview."""
+    label: Callable[[Any], str]
+    """Of the button that does what the preview says."""
+    nothing: Callable[[Any], str]
+    """What is said where there is nothing to do; else nothing."""
+
+
+def ask(selection: Any, name: str = "reversals") -> None:
+    """Open the dialog of a kind. For a button's `on_click`."""
+    st.session_state.pop(f"{name} seen", None)
+    dialog.open(name, selection, secrets.token_urlsafe())
 
 
 def button(filters: Filters, entries: int) -> None:
@@ -47,32 +68,32 @@ def opened(viewer: Viewer) -> None:
     """The dialog, while it is open."""
     asked = dialog.asked("reversals")
     if asked is not None:
-        dialog.show(_("Reverse many entries"), _confirm, viewer, *asked, width="medium")
+        dialog.show(_("Reverse many entries"), confirm, viewer, REVERSALS, *asked, width="medium")
 
 
-def _confirm(viewer: Viewer, selection: Selection, key: str) -> None:
-    problem = st.session_state.pop("reversals problem", None)
+def confirm(viewer: Viewer, kind: Kind, selection: Any, key: str) -> None:
+    """The dialog: what it would do, why, and the button."""
+    problem = st.session_state.pop(f"{kind.name} problem", None)
     if problem:
         st.error(problem)
     try:
-        seen = st.session_state.get("reversals seen")
+        seen = st.session_state.get(f"{kind.name} seen")
         if seen is None:
-            seen = viewer.db.read(undoing.preview, selection, actor=viewer.actor)
-            st.session_state["reversals seen"] = seen
+            seen = viewer.db.read(kind.preview, selection, actor=viewer.actor)
+            st.session_state[f"{kind.name} seen"] = seen
     except BillingError as error:
         told.problem(error, st.container())
         return
-    _show(seen)
-    if not seen.seen.to_reverse:
-        st.info(_("None of these entries can be reversed."))
+    kind.show(seen)
+    if nothing := kind.nothing(seen):
+        st.info(nothing)
         return
-    with st.form("reversals", border=False):
+    with st.form(kind.name, border=False):
         reason = st.text_input(_("The reason"), key=f"reason {key}", autocomplete="off")
         field = st.container()
-        label = ngettext("Reverse {n} entry", "Reverse {n} entries", seen.seen.to_reverse)
-        asked = st.form_submit_button(label, type="primary", icon=":material/undo:")
+        asked = st.form_submit_button(kind.label(seen), type="primary", icon=":material/undo:")
     if asked:
-        _start(viewer, seen, reason, key, field)
+        _start(viewer, kind, seen, reason, key, field)
 
 
 def _show(seen: Preview) -> None:
@@ -85,23 +106,41 @@ def _show(seen: Preview) -> None:
             + _("The entries stay; each gets a reversal that names it.")
         )
     if len(seen.accounts) == 1:
-        (one,) = seen.accounts
-        st.metric(
-            _("Balance of {name}, 元", name=told.plain(one.name)), f"{_balance(one.before)} → {_balance(one.after)}"
-        )
+        one_balance(seen.accounts[0])
     elif seen.accounts:
         _accounts(seen.accounts)
-    if len(seen.into_debt) == 1:
-        told.debt(seen.into_debt[0].name, seen.into_debt[0].after)
-    elif seen.into_debt:
+    warn(seen.into_debt)
+    left_alone(seen.left_alone, undoing.WHY_NOT)
+
+
+REVERSALS = Kind(
+    "reversals", undoing.preview, undoing.start, _show,
+    lambda seen: ngettext("Reverse {n} entry", "Reverse {n} entries", seen.seen.to_reverse),
+    lambda seen: "" if seen.seen.to_reverse else _("None of these entries can be reversed."),
+)  # fmt: skip
+
+
+def warn(into_debt: Sequence[Any]) -> None:
+    """Say who would be in debt."""
+    if len(into_debt) == 1:
+        told.debt(into_debt[0].name, into_debt[0].after)
+    elif into_debt:
         warning = _(
             "{n} accounts go into debt: nothing more can be charged to them until a recharge covers it.",
-            n=count(len(seen.into_debt)),
+            n=count(len(into_debt)),
         )
         st.markdown(f":small[:red[:material/warning: {warning}]]")
-    if seen.left_alone:
-        lines = [f"- {count(n)} × {_(undoing.WHY_NOT[why])}" for why, n in seen.left_alone.items()]
+
+
+def left_alone(counts: Mapping[str, int], why_not: Mapping[str, str]) -> None:
+    if counts:
+        lines = [f"- {count(n)} × {_(why_not[why])}" for why, n in counts.items()]
         st.caption("\n".join([_("Left as they are:"), "", *lines]))
+
+
+def one_balance(one: Any) -> None:
+    """What is done to the only account."""
+    st.metric(_("Balance of {name}, 元", name=told.plain(one.name)), f"{_balance(one.before)} → {_balance(one.after)}")
 
 
 def _balance(hao: int) -> str:
@@ -118,18 +157,20 @@ def _accounts(accounts: Sequence[OnAccount]) -> None:
     table(columns, accounts, alt=_("Balances before and after, by account"), at_once=10)
 
 
-def _start(viewer: Viewer, seen: Preview, reason: str, key: str, field: st.delta_generator.DeltaGenerator) -> None:
+def _start(
+    viewer: Viewer, kind: Kind, seen: Any, reason: str, key: str, field: st.delta_generator.DeltaGenerator
+) -> None:
     """Write the job down, once for its dialog however often it is asked for, and have it run."""
-    once = Once.of(viewer.actor, key, "reversals")
+    once = Once.of(viewer.actor, key, kind.name)
     try:
-        job_id = viewer.db.write(undoing.start, seen.selection, reason, actor=viewer.actor, seen=seen.seen, once=once)
+        job_id = viewer.db.write(kind.start, seen.selection, reason, actor=viewer.actor, seen=seen.seen, once=once)
     except BillingError as error:
         if getattr(error, "field", None) == "reason":
             told.problem(error, field)
             return
         # It isn't what was shown any more: show what it is now.
-        st.session_state.pop("reversals seen", None)
-        st.session_state["reversals problem"] = told.plain(sentence(error))
+        st.session_state.pop(f"{kind.name} seen", None)
+        st.session_state[f"{kind.name} problem"] = told.plain(sentence(error))
         st.rerun()
     _go_on(viewer, job_id)
     dialog.close()
@@ -179,7 +220,8 @@ def jobs(viewer: Viewer) -> None:
 
 def _bar(job: Job) -> None:
     whole = job.reversed + job.left
-    text = _("Reversing: {done} of {all}", done=count(job.reversed), all=count(whole))
+    numbers = {"done": count(job.reversed), "all": count(whole)}
+    text = _("Repricing: {done} of {all}", **numbers) if job.reprices else _("Reversing: {done} of {all}", **numbers)
     st.progress(job.reversed / whole if whole else 1.0, text=f"{text} · {told.plain(job.reason)}")
 
 
@@ -197,7 +239,7 @@ def _stopped(viewer: Viewer, job: Job) -> None:
         _bar(job)
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.caption(
-                _("It was cut short, or is run elsewhere. Nothing is half done, and nothing is reversed twice."),
+                _("It was cut short, or is run elsewhere. Nothing is half done, and nothing is done twice."),
                 width="content",
             )
             label = ngettext("Go on with the {n} entry left", "Go on with the {n} entries left", job.left)
@@ -209,13 +251,16 @@ def _stopped(viewer: Viewer, job: Job) -> None:
 def _finished(viewer: Viewer, job: Job) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            done = ngettext("{n} entry is reversed", "{n} entries are reversed", job.reversed)
+            if job.reprices:
+                done = ngettext("{n} entry is repriced", "{n} entries are repriced", job.reversed)
+            else:
+                done = ngettext("{n} entry is reversed", "{n} entries are reversed", job.reversed)
             st.markdown(f":material/check_circle: {done} · {told.plain(job.reason)}", width="content")
             with st.container(horizontal=True, width="content"):
                 if job.reversed:
                     st.button(
                         _("Undo this…"), icon=":material/undo:", key=f"undo {job.id}",
-                        on_click=_ask_back, args=(viewer, job.id),
+                        on_click=_ask_back, args=(viewer, job),
                     )  # fmt: skip
                 st.button(_("Hide"), type="tertiary", icon=":material/close:", key=f"hide {job.id}", on_click=_hide)
         if job.refused:
@@ -225,8 +270,11 @@ def _finished(viewer: Viewer, job: Job) -> None:
                 st.markdown("\n".join([*lines, *(["- …"] if job.refused > len(refused) else [])]))
 
 
-def _ask_back(viewer: Viewer, job_id: int) -> None:
-    ask(tuple(viewer.db.read(undoing.reversals_of, job_id, actor=viewer.actor)))
+def _ask_back(viewer: Viewer, job: Job) -> None:
+    if job.reprices:
+        ask(Back(job.id), "repricings")
+    else:
+        ask(tuple(viewer.db.read(undoing.reversals_of, job.id, actor=viewer.actor)))
 
 
 def _hide() -> None:

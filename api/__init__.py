@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from billing_core import keeper
 from billing_core.database import Database, open_database
 
-from . import errors, exports, health, openapi, repricing, routes, statements, undoing
+from . import errors, exports, health, openapi, prices, repricing, routes, statements, undoing
 
 PREFIX = "/api/v1/billing"
 
@@ -34,6 +34,7 @@ def create_api(open_db: Callable[[], Database] = open_database) -> FastAPI:
     )
     api.state.open_db = open_db
     api.include_router(routes.router)
+    api.include_router(prices.router)
     api.include_router(exports.router)
     api.include_router(statements.router)
     api.include_router(health.router)

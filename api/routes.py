@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
-from billing_core import accounts, audit, idempotency, ledger, logs, pricing, stats, usage
+from billing_core import accounts, audit, idempotency, ledger, logs, stats, usage
 from billing_core.actors import Actor
 from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, Invalid, NotFound
@@ -20,8 +20,7 @@ from billing_core.i18n import N_
 from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import to_yuan
-from billing_core.rates import Rates
-from billing_core.tokens import Tokens
+from billing_core.tokens import EXTRA_TOKENS, KINDS, Extras, Tokens
 from billing_core.zones import zone
 
 from . import bodies, schemas
@@ -30,7 +29,7 @@ from .bodies import Batch, Body, parse
 from .errors import Route, language
 from .exact_json import ExactJSONResponse, dumps, loads
 from .openapi import READING, READING_ONE, SPENDING, WRITING, refusals, takes, takes_many
-from .queries import AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone, moment
+from .queries import AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone
 
 router = APIRouter(route_class=Route)
 
@@ -43,7 +42,7 @@ Key = Annotated[
 ]
 
 
-def _once(actor: Actor, key: str | None, *request: Any) -> Once | None:
+def once_of(actor: Actor, key: str | None, *request: Any) -> Once | None:
     return None if key is None else Once.of(actor, key, *request)
 
 
@@ -53,7 +52,7 @@ def _remembered(tx: Transaction, once: Once | None) -> bytes | None:
     return None if known is None else str(json.loads(known.answer)).encode()
 
 
-def _answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -> bytes:
+def answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -> bytes:
     """What `act` answers, or what it answered the first time. For writes that the ledger doesn't remember itself."""
     answer = _remembered(tx, once)
     if answer is None:
@@ -204,63 +203,6 @@ def stats_of(
     return _stats(db, viewer, user_id, days, granularity, timezone)
 
 
-# Prices
-
-ModelId = Annotated[str, Path(description="The model's name; / and : in it may stand as they are, or encoded.")]
-
-
-def _price(model: str, price: Rates | pricing.SetPrice, source: str = "database") -> schemas.PriceOut:
-    yuan = pricing.as_yuan(price)
-    prices: dict[str, Any] = {name: yuan["input_price"] if value is None else value for name, value in yuan.items()}
-    is_set = source == "database"
-    return schemas.PriceOut(
-        model_id=model,
-        **prices,
-        source="database" if is_set else "default",
-        source_detail=source,
-        valid_from=iso(price.valid_from_ns, UTC) if is_set and price.valid_from_ns is not None else None,
-    )
-
-
-@router.post(
-    "/pricing",
-    response_model=schemas.PriceOut,
-    responses=refusals(400, 401, 403, 409, 413),
-    openapi_extra=takes(schemas.PriceRequest),
-)
-def set_price(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
-    """Set a model's price from a moment on. What was charged before stays as it is."""
-    content = loads(body)
-    wanted = parse(schemas.PriceRequest, content)
-    start = None if wanted.valid_from is None else moment(wanted.valid_from, "valid_from")
-
-    def write(tx: Transaction) -> bytes:
-        row = pricing.set_price(
-            tx, wanted.model_id, wanted.input_price, wanted.output_price, actor=actor,
-            cache_read=wanted.cache_read_price, cache_write=wanted.cache_write_price, valid_from_ns=start,
-        )  # fmt: skip
-        name = pricing.clean_model(wanted.model_id)
-        price = pricing.SetPrice(name, row.input, row.output, row.cache_read, row.cache_write, row.valid_from_ns)
-        return dumps(_price(name, price))
-
-    once = _once(actor, key, "pricing", content)
-    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
-
-
-@router.get("/pricing", response_model=list[schemas.PriceOut], responses=refusals())
-def prices(db: Db) -> Response:
-    """Every price that is set and in force, by the model's name."""
-    return ExactJSONResponse([_price(price.model, price) for price in db.read(pricing.listed)])
-
-
-@router.get("/pricing/{model_id:path}", response_model=schemas.PriceOut, responses=refusals())
-def price(db: Db, model_id: ModelId) -> Response:
-    """The price in force for a model, whose name may hold / and : as it is; a built-in one where none is set."""
-    name = pricing.clean_model(model_id)
-    rates = db.read(pricing.in_force, name)
-    return ExactJSONResponse(_price(name, rates, rates.source))
-
-
 # Money
 
 
@@ -276,14 +218,14 @@ def recharge(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
     wanted = parse(schemas.RechargeRequest, content)
     receipt = db.write(
         ledger.recharge, wanted.user_id, wanted.amount, actor=actor, remark=wanted.remark,
-        once=_once(actor, key, "recharge", content),
+        once=once_of(actor, key, "recharge", content),
     )  # fmt: skip
     return ExactJSONResponse(
         schemas.Recharged(id=str(receipt.entry_id), balance=receipt.balance, status=receipt.status)
     )
 
 
-_COUNTS = {"prompt_tokens", "completion_tokens", "cached_tokens", "cache_creation_tokens", "reasoning_tokens"}
+_COUNTS = {f"{kind}_tokens" for kind in (*KINDS, *EXTRA_TOKENS)} | {"tools", "service_tier"}
 
 
 def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
@@ -297,12 +239,18 @@ def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
             N_("Send prompt_tokens and completion_tokens, or response: what the provider answered."),
             field="prompt_tokens" if wanted.prompt_tokens is None else "completion_tokens",
         )
+    extras = Extras(
+        **{kind: getattr(wanted, f"{kind}_tokens") for kind in EXTRA_TOKENS},
+        tools=tuple(sorted(wanted.tools.items())),
+        service_tier=wanted.service_tier,
+    )
     tokens = Tokens(
         wanted.prompt_tokens,
         wanted.completion_tokens,
         wanted.cached_tokens,
         wanted.cache_creation_tokens,
         wanted.reasoning_tokens,
+        None if extras == Extras() else extras,
     )
     return {own: tokens}
 
@@ -313,7 +261,7 @@ def _charge(wanted: schemas.ChargeRequest, actor: Actor, key: str | None, conten
     asked = {name: value for name, value in content.items() if name != "request_id"}
     return ledger.Charge(
         wanted.user_id, model, tokens, wanted.created_at, wanted.allow_debt,
-        _once(actor, key, "charge", asked), tuple(others),
+        once_of(actor, key, "charge", asked), tuple(others),
     )  # fmt: skip
 
 
@@ -387,7 +335,7 @@ def charges(actor: Charger, db: Db, request: Request, body: Batch, key: Key = No
         results = _charge_all(db, [_charge_item(item, actor) for item in items], actor)
         answers = [_item_answer(*pair, language(request)) for pair in zip(items, results, strict=True)]
         text = b"".join(dumps(each) + b"\n" for each in answers) if ndjson else dumps(answers)
-        answer = text if once is None else db.write(_answer_once, once, lambda: text)
+        answer = text if once is None else db.write(answer_once, once, lambda: text)
     return ExactJSONResponse(answer, media_type=bodies.NDJSON if ndjson else None)
 
 
@@ -410,7 +358,8 @@ def precharge(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
     wanted = parse(schemas.PrechargeRequest, content)
     receipt = db.write(
         ledger.precharge, wanted.user_id, wanted.model_id, wanted.prompt_tokens, wanted.max_completion_tokens,
-        actor=actor, ttl_seconds=wanted.ttl_seconds, once=_once(actor, key, "precharge", content),
+        actor=actor, ttl_seconds=wanted.ttl_seconds, service_tier=wanted.service_tier,
+        once=once_of(actor, key, "precharge", content),
     )  # fmt: skip
     return ExactJSONResponse(
         schemas.Precharged(
@@ -432,7 +381,7 @@ def settle(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
     own = used.pop("", Tokens(0, 0))
     receipt = db.write(
         ledger.settle, _precharge_number(wanted.precharge_id), own, actor=actor,
-        once=_once(actor, key, "settle", content), others=tuple(used.items()),
+        once=once_of(actor, key, "settle", content), others=tuple(used.items()),
     )  # fmt: skip
     return ExactJSONResponse(schemas.Settled(**_charged(receipt), refunded=receipt.refunded))
 
@@ -443,7 +392,7 @@ def refund(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
     content = loads(body)
     wanted = parse(schemas.RefundRequest, content)
     receipt = db.write(
-        ledger.refund, _precharge_number(wanted.precharge_id), actor=actor, once=_once(actor, key, "refund", content)
+        ledger.refund, _precharge_number(wanted.precharge_id), actor=actor, once=once_of(actor, key, "refund", content)
     )
     return ExactJSONResponse(
         schemas.Refunded(
@@ -488,7 +437,7 @@ def add_account(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
     """Add an account with a balance of 0."""
     content = loads(body)
     wanted = parse(schemas.NewAccountRequest, content)
-    once = _once(actor, key, "accounts", content)
+    once = once_of(actor, key, "accounts", content)
 
     def write(tx: Transaction) -> bytes:
         account = accounts.add(tx, wanted.user_id, wanted.name, actor=actor, email=wanted.email, role=wanted.role)
@@ -496,7 +445,7 @@ def add_account(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
             account = accounts.change(tx, account.user_id, actor=actor, status=wanted.status)
         return dumps(_account(tx, account))
 
-    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
+    return ExactJSONResponse(db.write(lambda tx: answer_once(tx, once, lambda: write(tx))))
 
 
 @router.patch(
@@ -509,13 +458,13 @@ def change_account(actor: Admin, db: Db, user_id: UserId, body: Body, key: Key =
     """Change what is given; what is left out stays as it is."""
     content = loads(body)
     wanted = parse(schemas.AccountChangeRequest, content)
-    once = _once(actor, key, "accounts", user_id, content)
+    once = once_of(actor, key, "accounts", user_id, content)
 
     def write(tx: Transaction) -> bytes:
         account = accounts.change(tx, user_id, actor=actor, **wanted.model_dump())
         return dumps(_account(tx, account))
 
-    return ExactJSONResponse(db.write(lambda tx: _answer_once(tx, once, lambda: write(tx))))
+    return ExactJSONResponse(db.write(lambda tx: answer_once(tx, once, lambda: write(tx))))
 
 
 # The audit log

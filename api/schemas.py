@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, StrictStr, WithJsonSchema
 from pydantic_core.core_schema import ValidationInfo
 
-from billing_core import ledger, money
+from billing_core import ledger, money, rates
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
 
@@ -60,6 +60,21 @@ class RechargeRequest(Request):
     remark: StrictStr = Field("", description="What it is for: at most 500 characters.")
 
 
+class TierRequest(Request):
+    """What tokens cost in calls with long prompts; what is absent falls under another kind, as in the price itself."""
+
+    above_prompt_tokens: StrictInt = Field(description="It counts for prompts of more tokens than that.")
+    input_price: Price = Field(description="元 per million input tokens.")
+    output_price: Price = Field(description="元 per million output tokens.")
+    cache_read_price: Price | None = Field(None, description="元 per million tokens read from a cache.")
+    cache_write_price: Price | None = Field(None, description="元 per million tokens written to a cache.")
+    cache_write_1h_price: Price | None = Field(None, description="元 per million tokens kept in a cache for an hour.")
+    audio_input_price: Price | None = Field(None, description="元 per million tokens of audio that is sent.")
+    image_input_price: Price | None = Field(None, description="元 per million tokens of images that are sent.")
+    audio_output_price: Price | None = Field(None, description="元 per million tokens of audio that is made.")
+    image_output_price: Price | None = Field(None, description="元 per million tokens of images that are made.")
+
+
 class PriceRequest(Request):
     model_config = ConfigDict(
         json_schema_extra={"example": {"model_id": "openai/gpt-4o", "input_price": 18, "output_price": 72}}
@@ -74,11 +89,52 @@ class PriceRequest(Request):
     cache_write_price: Price | None = Field(
         None, description="元 per million input tokens written to a cache. Without it: the same as input_price."
     )
+    cache_write_1h_price: Price | None = Field(
+        None,
+        description="元 per million input tokens kept in a cache for an hour. Without it: the same as cache_write_price.",
+    )
+    audio_input_price: Price | None = Field(None, description="Of audio. Without it: the same as input_price.")
+    image_input_price: Price | None = Field(None, description="Of images. Without it: the same as input_price.")
+    audio_output_price: Price | None = Field(None, description="Of audio. Without it: the same as output_price.")
+    image_output_price: Price | None = Field(None, description="Of images. Without it: the same as output_price.")
+    call_price: Price | None = Field(None, description="元 for each call, besides its tokens.")
+    tool_prices: dict[StrictStr, Price] = Field(
+        {}, description="元 for each call of a tool, by its name, like web_search.", max_length=rates.MAX_NAMED
+    )
+    tiers: list[TierRequest] = Field(
+        [],
+        description="What tokens cost in calls with long prompts: of the tiers that a prompt exceeds the last counts.",
+        max_length=rates.MAX_TIERS,
+    )
+    service_tiers: dict[StrictStr, Price] = Field(
+        {},
+        description="What tokens cost in a service tier, as a multiple, like batch: 0.5.",
+        max_length=rates.MAX_NAMED,
+    )
     valid_from: StrictStr | None = Field(
         None,
         description="From when on the price counts: ISO 8601 with an offset, not in the past. Without it: now.",
         json_schema_extra={"format": "date-time"},
     )
+
+
+class RuleRequest(Request):
+    model_config = ConfigDict(json_schema_extra={"example": {"pattern": "openrouter/*", "target": "*"}})
+
+    pattern: StrictStr = Field(description="Models' names, in which each * stands for any text.")
+    target: StrictStr = Field(description="The model whose price counts; each * is what the pattern's was, in order.")
+
+
+class EndRuleRequest(Request):
+    model_config = ConfigDict(json_schema_extra={"example": {"pattern": "openrouter/*"}})
+
+    pattern: StrictStr = Field(description="The rule's pattern.")
+
+
+class WithdrawRequest(Request):
+    model_config = ConfigDict(json_schema_extra={"example": {"price_id": "17"}})
+
+    price_id: StrictStr | StrictInt = Field(description="The planned price's number.")
 
 
 class TokensRequest(Request):
@@ -93,6 +149,19 @@ class TokensRequest(Request):
         0, description="Tokens: the part of prompt_tokens that was written to a cache."
     )
     reasoning_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was reasoning.")
+    cache_creation_1h_tokens: StrictInt = Field(
+        0, description="Tokens: the part of cache_creation_tokens that is kept for an hour."
+    )
+    audio_input_tokens: StrictInt = Field(0, description="Tokens: the part of the uncached input that was audio.")
+    image_input_tokens: StrictInt = Field(0, description="Tokens: the part of the uncached input that was images.")
+    audio_output_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was audio.")
+    image_output_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was images.")
+    tools: dict[StrictStr, StrictInt] = Field(
+        {}, description="How often tools were called that are charged by the call."
+    )
+    service_tier: StrictStr | None = Field(
+        None, description="batch, flex, priority…, where it isn't the usual one: a price may have a multiple for it."
+    )
     response: Annotated[
         Any, WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "array", "items": {}}, {"type": "string"}]})
     ] = Field(
@@ -161,6 +230,9 @@ class PrechargeRequest(Request):
     model_id: StrictStr = Field(description="The model's name.")
     prompt_tokens: StrictInt = Field(description="Tokens: all input.")
     max_completion_tokens: StrictInt = Field(description="Tokens: the most output that there can be.", ge=0, le=10**9)
+    service_tier: StrictStr | None = Field(
+        None, description="The service tier that is asked for, like batch or priority."
+    )
     ttl_seconds: StrictInt = Field(
         ledger.DEFAULT_TTL_SECONDS,
         description=f"Seconds until the hold is given back by itself: 1 to {ledger.MAX_TTL_SECONDS} (a week).",
@@ -270,6 +342,9 @@ class RepricingsRequest(SelectionRequest):
 REQUESTS: tuple[type[BaseModel], ...] = (
     RechargeRequest,
     PriceRequest,
+    RuleRequest,
+    EndRuleRequest,
+    WithdrawRequest,
     ChargeRequest,
     ChargeItem,
     PrechargeRequest,
@@ -378,6 +453,19 @@ class Stats(BaseModel):
     models: list[str] = Field(description="The models' names, sorted.")
 
 
+class TierOut(BaseModel):
+    above_prompt_tokens: int = Field(description="It counts for prompts of more tokens than that.")
+    input_price: Yuan = Field(description="元 per million input tokens.")
+    output_price: Yuan = Field(description="元 per million output tokens.")
+    cache_read_price: Yuan | None = Field(None, description="元 per million tokens read from a cache.")
+    cache_write_price: Yuan | None = Field(None, description="元 per million tokens written to a cache.")
+    cache_write_1h_price: Yuan | None = Field(None, description="元 per million tokens kept in a cache for an hour.")
+    audio_input_price: Yuan | None = Field(None, description="元 per million tokens of audio that is sent.")
+    image_input_price: Yuan | None = Field(None, description="元 per million tokens of images that are sent.")
+    audio_output_price: Yuan | None = Field(None, description="元 per million tokens of audio that is made.")
+    image_output_price: Yuan | None = Field(None, description="元 per million tokens of images that are made.")
+
+
 class PriceOut(BaseModel):
     model_id: str = Field(description="The model's name.")
     input_price: Yuan = Field(description="元 per million input tokens, exact.")
@@ -392,6 +480,31 @@ class PriceOut(BaseModel):
         description="Of a built-in price: catalogue is this model's own, default the one for models that have none.",
     )
     valid_from: str | None = Field(description="From when on it counts: ISO 8601, UTC; null for a built-in price.")
+    price_id: str | None = Field(
+        None, description="The number of a set price: DELETE /price-plans/{price_id} takes it."
+    )
+    decided_by: str = Field(
+        "price",
+        json_schema_extra=_one_of("price", "rule", "catalogue", "default"),
+        description="What decided: the model's own price, a rule, the built-in catalogue, or the default.",
+    )
+    rule: str | None = Field(None, description="The pattern of the rule that decided.")
+    priced_as: str | None = Field(None, description="The model whose price it is, by that rule.")
+    cache_write_1h_price: Yuan | None = Field(None, description="null: the same as cache_write_price.")
+    audio_input_price: Yuan | None = Field(None, description="null: the same as input_price.")
+    image_input_price: Yuan | None = Field(None, description="null: the same as input_price.")
+    audio_output_price: Yuan | None = Field(None, description="null: the same as output_price.")
+    image_output_price: Yuan | None = Field(None, description="null: the same as output_price.")
+    call_price: Yuan = Field(Decimal(0), description="元 for each call.")
+    tool_prices: dict[str, Yuan] = Field({}, description="元 for each call of a tool.")
+    tiers: list[TierOut] = Field([], description="What tokens cost in calls with long prompts.")
+    service_tiers: dict[str, Yuan] = Field({}, description="What tokens cost in a service tier, as a multiple.")
+
+
+class RuleOut(BaseModel):
+    pattern: str = Field(description="Models' names, in which each * stands for any text.")
+    target: str = Field(description="The model whose price counts.")
+    since: str = Field(description="From when on: ISO 8601, UTC.")
 
 
 class Charged(BaseModel):

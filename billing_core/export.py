@@ -22,6 +22,7 @@ from .logs import Row
 from .models import Account
 from .money import price_yuan, to_yuan
 from .pricing import Current
+from .rates import MORE_PARTS
 from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
 
 BLOCK = 64 * 1024
@@ -63,6 +64,16 @@ def _price(attribute: str) -> Callable[[Any], str]:
 
     def written(row: Any) -> str:
         micro = get(row)
+        return "" if micro is None else f"{price_yuan(micro):f}"
+
+    return written
+
+
+def _further(part: str) -> Callable[[Current], str]:
+    """A component beyond the four; empty where it falls under another."""
+
+    def written(row: Current) -> str:
+        micro = getattr(row.prices.more, part, None)
         return "" if micro is None else f"{price_yuan(micro):f}"
 
     return written
@@ -140,7 +151,11 @@ def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
         "model_id": lambda row: row.model,
         **{f"{part}_price": _price(f"rates.{part}") for part in PARTS},
         "source": lambda row: row.rates.source,
-        "valid_from": lambda row: iso(row.rates.valid_from_ns, tz) if row.rates.source == "database" else "",
+        "valid_from": lambda row: "" if row.rates.price_id is None else iso(row.rates.valid_from_ns, tz),
+        "rule": lambda row: row.rates.rule or "",
+        "priced_as": lambda row: row.rates.priced_as or "",
+        **{f"{part}_price": _further(part) for part in MORE_PARTS},
+        "further": lambda row: (row.prices.more and row.prices.more.as_json()) or "",
     }
     return _csv(columns, rows)
 

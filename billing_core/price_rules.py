@@ -85,14 +85,15 @@ def set_rule(tx: Transaction, pattern: str, target: str, *, actor: Actor) -> Rul
     return Rule(pattern, target, tx.now_ns)
 
 
-def end_rule(tx: Transaction, pattern: str, *, actor: Actor) -> None:
-    """From now on, the rule no longer counts. Raises Forbidden, NotFound."""
+def end_rule(tx: Transaction, pattern: str, *, actor: Actor) -> Rule:
+    """From now on, the rule no longer counts; the one that ended. Raises Forbidden, NotFound."""
     actor.must_be_admin()
-    known = {rule.pattern: rule.target for rule in listed(tx)}
+    known = {rule.pattern: rule for rule in listed(tx)}
     if pattern not in known:
         raise NotFound(N_("There is no rule for {pattern}."), pattern=pattern)
     _add(tx, pattern, None, actor)
-    audit.note(tx, actor, "price.rule_end", pattern, target=[known[pattern], None])
+    audit.note(tx, actor, "price.rule_end", pattern, target=[known[pattern].target, None])
+    return known[pattern]
 
 
 def _add(tx: Transaction, pattern: str, target: str | None, actor: Actor) -> None:

@@ -309,8 +309,8 @@ def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
     return set_price(tx, model, None, None, actor=actor)
 
 
-def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> None:
-    """Take a planned price back before it starts: it never counts. Raises NotFound, Conflict, Forbidden."""
+def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> SetPrice:
+    """Take a planned price back before it starts: it never counts. Gives it. Raises NotFound, Conflict, Forbidden."""
     actor.must_be_admin()
     price = tx.get(Price, price_id) if is_id(price_id) else None
     if price is None or price.source != "database":
@@ -325,6 +325,7 @@ def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> None:
         )
     _withdraw(tx, price, actor)
     audit.note(tx, actor, "price.withdraw", model, valid_from_ns=price.valid_from_ns)
+    return set_of(price, model, withdrawn=True)
 
 
 def _withdraw(tx: Transaction, price: Price, actor: Actor) -> None:
@@ -342,7 +343,7 @@ _WITHDRAWN = col(Price.id).in_(select(PriceWithdrawal.price_id))
 
 def listed(tx: Transaction, at_ns: int | None = None) -> list[SetPrice]:
     """Every model with a set price in force at a moment (now, without one), by name."""
-    return [_set(price, name) for price, name in _set_and_in_force(tx, tx.now_ns if at_ns is None else at_ns)]
+    return [set_of(price, name) for price, name in _set_and_in_force(tx, tx.now_ns if at_ns is None else at_ns)]
 
 
 def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
@@ -374,7 +375,7 @@ def history(tx: Transaction, model: str) -> list[SetPrice]:
         .where(Model.name == model, Price.source == "database")
         .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
     )
-    return [_set(price, name, bool(withdrawn)) for price, name, withdrawn in rows]
+    return [set_of(price, name, bool(withdrawn)) for price, name, withdrawn in rows]
 
 
 def planned(tx: Transaction) -> list[SetPrice]:
@@ -385,10 +386,11 @@ def planned(tx: Transaction) -> list[SetPrice]:
         .where(Price.source == "database", Price.valid_from_ns > tx.now_ns, ~_WITHDRAWN)
         .order_by(col(Price.valid_from_ns), col(Price.id))
     )
-    return list({(price.valid_from_ns, name): _set(price, name) for price, name in rows}.values())
+    return list({(price.valid_from_ns, name): set_of(price, name) for price, name in rows}.values())
 
 
-def _set(price: Price, model: str, withdrawn: bool = False) -> SetPrice:
+def set_of(price: Price, model: str, withdrawn: bool = False) -> SetPrice:
+    """A row of `price` that an admin set, as it is listed."""
     return SetPrice(
         model, price.input, price.output, price.cache_read, price.cache_write, price.valid_from_ns,
         more_from(price.more), price.id or 0, withdrawn, price.origin,
@@ -563,7 +565,7 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
             )
             .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
         ).first()
-        old = _set(before, name).prices if before else None
+        old = set_of(before, name).prices if before else None
         _add(tx, name, old, tx.now_ns, actor, origin=before.origin if before else None, change_id=undoing)
         undone += 1
     audit.note(tx, actor, "price.undo_change", str(change_id), what=change.what, models=undone)

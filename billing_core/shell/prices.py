@@ -74,7 +74,7 @@ def show(model: ModelArgument, timezone: ZoneOption = None, as_json: JsonOption 
     tz = zone(timezone)
     rates = db().read(pricing.in_force, pricing.clean_model(model))
     if as_json:
-        since = iso(rates.valid_from_ns, tz) if rates.source == "database" else None
+        since = None if rates.price_id is None else iso(rates.valid_from_ns, tz)
         return print_json({"model_id": model, **pricing.as_yuan(rates), "source": rates.source, "valid_from": since})
     record(
         [

@@ -1,0 +1,182 @@
+"""Prices of many components, plans and rules over HTTP, and calls that use more than four kinds."""
+
+from typing import Any
+
+import httpx
+import pytest
+from billing_http import Api, sentence
+
+from billing_core import ledger
+from billing_core.actors import SHELL
+from billing_core.check import check
+from billing_core.database import Database
+
+RICH: dict[str, Any] = {
+    "model_id": "house/rich", "input_price": 10, "output_price": "20.5", "cache_write_price": 12, "cache_write_1h_price": 16,
+    "audio_input_price": 80, "call_price": 0.001, "tool_prices": {"web_search": 0.07},
+    "tiers": [{"above_prompt_tokens": 100_000, "input_price": 30, "output_price": 40, "cache_read_price": 3}],
+    "service_tiers": {"batch": 0.5},
+}  # fmt: skip
+
+
+def send(api: Api, who: str, method: str, path: str, **more: Any) -> httpx.Response:
+    """As boss, with a key that may charge, or without any."""
+    key = {"admin": "", "nobody": None, "charger": CHARGER.setdefault(api.boss, "")}[who]
+    if who == "charger" and not key:
+        key = CHARGER[api.boss] = api.key("ann", "charge")
+    return api.send(method, path, key=key, **more)
+
+
+CHARGER: dict[str, str] = {}
+"""A charging key by the admin's of the same database."""
+
+
+def charged(api: Api, **used: Any) -> int:
+    body = {"user_id": "ann", "model_id": "house/rich", "prompt_tokens": 0, "completion_tokens": 0} | used
+    answer = send(api, "charger", "POST", "/charge", json=body)
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["cost"])
+
+
+@pytest.fixture
+def api(db: Database) -> Api:
+    api = Api(db)
+    api.db.write(ledger.recharge, "ann", 10**9, actor=SHELL)
+    answer = send(api, "admin", "POST", "/pricing", json=RICH)
+    assert answer.status_code == 200, answer.text
+    return api
+
+
+def test_a_price_is_given_back_as_it_was_set(api: Api) -> None:
+    given = send(api, "nobody", "GET", "/pricing/house/rich").json()
+    for name, value in {**RICH, "output_price": 20.5}.items():
+        if name != "tiers":
+            assert given[name] == value, name
+    (tier,) = given["tiers"]
+    assert {name: value for name, value in tier.items() if value is not None} == RICH["tiers"][0]
+    assert (given["source"], given["decided_by"], given["audio_output_price"]) == ("database", "price", None)
+    assert next(one for one in send(api, "nobody", "GET", "/pricing").json() if one["model_id"] == "house/rich")[
+        "tool_prices"
+    ] == {"web_search": 0.07}
+
+
+@pytest.mark.parametrize(
+    ("used", "cost"),
+    [
+        ({"prompt_tokens": 1_000_000 // 10}, 10_010),
+        ({"prompt_tokens": 1_000_000}, 300_010),
+        ({"prompt_tokens": 1_000, "cache_creation_tokens": 1_000, "cache_creation_1h_tokens": 500}, 150),
+        ({"prompt_tokens": 1_000, "audio_input_tokens": 500}, 460),
+        ({"tools": {"web_search": 2}}, 1_410),
+        ({"prompt_tokens": 100_000, "service_tier": "batch"}, 5_010),
+        ({}, 10),
+    ],
+)
+def test_a_call_costs_what_it_used(api: Api, used: dict[str, Any], cost: int) -> None:
+    assert charged(api, **used) == cost
+    assert not check(api.db)
+
+
+def test_a_response_is_charged_kind_by_kind(api: Api) -> None:
+    usage = {
+        "input_tokens": 100, "output_tokens": 0, "cache_creation_input_tokens": 900,
+        "cache_creation": {"ephemeral_1h_input_tokens": 400}, "server_tool_use": {"web_search_requests": 1}, "service_tier": "batch",
+    }  # fmt: skip
+    body = {"user_id": "ann", "model_id": "house/rich", "response": {"type": "message", "model": "x", "usage": usage}}
+    assert (
+        send(api, "charger", "POST", "/charge", json=body).json()["cost"] == 777
+    )  # (100×10 + 500×12 + 400×16) / 2 + 0.001 + 0.07
+
+
+def test_a_precharge_in_a_service_tier_holds_what_it_can_cost_there(api: Api) -> None:
+    body = {"user_id": "ann", "model_id": "house/rich", "prompt_tokens": 1_000, "max_completion_tokens": 0}
+    usual = send(api, "charger", "POST", "/precharge", json=body).json()["cost"]
+    assert (
+        usual,
+        send(api, "charger", "POST", "/precharge", json=body | {"service_tier": "batch"}).json()["cost"],
+    ) == (810, 410)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"audio_input_price": -1}, "audio_input_price"),
+        ({"call_price": "x"}, "call_price"),
+        ({"tool_prices": {"": 1}}, "name of 1 to 100 characters"),
+        ({"tool_prices": {"a": -1}}, "tool_prices"),
+        ({"tiers": [{"above_prompt_tokens": 0, "input_price": 1, "output_price": 1}]}, "Tiers begin above"),
+        ({"tiers": [{"above_prompt_tokens": 5, "input_price": 1}]}, "tiers"),
+        ({"service_tiers": {"batch": 1001}}, "multiplier"),
+    ],
+)
+def test_what_is_no_component_is_refused(api: Api, change: dict[str, Any], words: str) -> None:
+    answer = send(api, "admin", "POST", "/pricing", json=RICH | change)
+    assert answer.status_code == 422
+    assert words in answer.text
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        {"audio_input_tokens": 1},
+        {"cache_creation_1h_tokens": 1},
+        {"tools": {"a": -1}},
+        {"service_tier": ""},
+        {"tools": {"": 1}},
+    ],
+)
+def test_what_no_call_can_have_used_is_refused(api: Api, used: dict[str, Any]) -> None:
+    body = {"user_id": "ann", "model_id": "house/rich", "prompt_tokens": 0, "completion_tokens": 0} | used
+    answer = send(api, "charger", "POST", "/charge", json=body)
+    assert answer.status_code == 422
+    assert sentence(answer, 422)
+
+
+def test_counts_and_a_response_are_not_sent_together(api: Api) -> None:
+    body = {"user_id": "ann", "model_id": "m", "response": {"usage": {"prompt_tokens": 1}}, "tools": {"a": 1}}
+    assert send(api, "charger", "POST", "/charge", json=body).status_code == 422
+
+
+def test_a_plan_is_listed_and_withdrawn(api: Api) -> None:
+    body = {"model_id": "house/rich", "input_price": 1, "output_price": 1, "valid_from": "2100-01-01T00:00:00Z"}
+    planned = send(api, "admin", "POST", "/pricing", json=body).json()
+    assert [one["price_id"] for one in send(api, "nobody", "GET", "/price-plans").json()] == [planned["price_id"]]
+    assert (
+        send(api, "charger", "POST", "/price-plans/withdraw", json={"price_id": planned["price_id"]}).status_code == 403
+    )
+    assert (
+        send(api, "admin", "POST", "/price-plans/withdraw", json={"price_id": planned["price_id"]}).status_code == 200
+    )
+    assert send(api, "nobody", "GET", "/price-plans").json() == []
+    assert (
+        send(api, "admin", "POST", "/price-plans/withdraw", json={"price_id": planned["price_id"]}).status_code == 409
+    )
+    for unknown in ("999", "x", "-1", "9" * 30):
+        assert send(api, "admin", "POST", "/price-plans/withdraw", json={"price_id": unknown}).status_code == 404
+
+
+def test_a_rule_decides_and_ends(api: Api) -> None:
+    body = {"pattern": "router/*", "target": "*"}
+    assert send(api, "charger", "POST", "/price-rules", json=body).status_code == 403
+    assert send(api, "admin", "POST", "/price-rules", json=body).json()["pattern"] == "router/*"
+    given = send(api, "nobody", "GET", "/pricing/router/house/rich").json()
+    assert (given["decided_by"], given["rule"], given["priced_as"], given["valid_from"]) == (
+        "rule",
+        "router/*",
+        "house/rich",
+        None,
+    )
+    assert given["tool_prices"] == {"web_search": 0.07}
+    assert [one["target"] for one in send(api, "nobody", "GET", "/price-rules").json()] == ["*"]
+    assert send(api, "admin", "GET", "/export/prices.csv").status_code == 200
+    assert send(api, "admin", "POST", "/price-rules/end", json={"pattern": "router/*"}).status_code == 200
+    assert send(api, "admin", "POST", "/price-rules/end", json={"pattern": "router/*"}).status_code == 404
+    assert send(api, "nobody", "GET", "/pricing/router/house/rich").json()["decided_by"] == "default"
+
+
+def test_built_in_prices_say_so(api: Api) -> None:
+    assert send(api, "nobody", "GET", "/pricing/openai/gpt-4o").json()["decided_by"] == "catalogue"
+    assert (
+        send(api, "nobody", "GET", "/pricing/google/gemini-2.5-pro").json()["tiers"][0]["above_prompt_tokens"]
+        == 200_000
+    )

@@ -557,6 +557,18 @@ def test_a_charge_that_stands_for_no_reversed_call_is_found(db: Database, bob: s
     assert call != new
 
 
+def test_a_wrong_sum_beside_a_repricing_is_named_and_nothing_else(db: Database, bob: str, clock: Clock) -> None:
+    charge(db)
+    clock.forward(days=1)
+    cost_now(db, 4)
+    reprice(db)
+    kinds = sa.text("SELECT count(*) FROM usage_sum WHERE kind = 2")
+    assert db.read(lambda tx: tx.connection().scalar(kinds)) == 2
+    db.write(lambda tx: tx.connection().execute(sa.text("UPDATE usage_sum SET cost = cost + 1 WHERE kind = 2")))
+    (found,) = [one.sentence() for one in check(db)]
+    assert "differs by -0.0001 元 and 0 calls. (1 more like it.)" in found
+
+
 # One line for members
 
 

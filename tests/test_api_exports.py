@@ -14,6 +14,11 @@ from billing_core.database import Database
 NEXT_DAY = "2025-06-16T15:06:41+00:00"
 FILES = ("logs", "recharges", "stats", "prices", "accounts")
 
+FURTHER = (
+    "rule", "priced_as", "cache_write_1h_price", "audio_input_price", "image_input_price", "audio_output_price",
+    "image_output_price", "further",
+)  # fmt: skip
+
 
 @pytest.fixture
 def api(db: Database) -> Api:
@@ -78,7 +83,7 @@ def test_recharges_stats_prices_and_accounts(api: Api) -> None:
     )
     assert [(row["start"], row["user_id"]) for row in by_account] == [("2025-06-01T00:00:00+00:00", "ann")]
     assert rows(api.send("GET", "/export/prices.csv?search=A/")) == [
-        {"model_id": "a/m", "input_price": "18", "output_price": "0.1", "cache_read_price": "18", "cache_write_price": "18", "source": "database", "valid_from": "2025-06-15T15:06:40+00:00"}
+        {"model_id": "a/m", "input_price": "18", "output_price": "0.1", "cache_read_price": "18", "cache_write_price": "18", "source": "database", "valid_from": "2025-06-15T15:06:40+00:00"} | dict.fromkeys(FURTHER, "")
     ]  # fmt: skip
     assert rows(api.send("GET", "/export/prices.csv?search=b")) == []
     found = rows(api.send("GET", "/export/accounts.csv?search=ann"))

@@ -73,6 +73,11 @@ NAMED = "A tool or service tier has a name of 1 to 100 characters, like web_sear
 TIERS = "Tiers begin above whole numbers of prompt tokens, each higher than the one before."
 MOST = "A price has at most 10 tiers, 50 tools and 50 service tiers."
 PATTERN = "A pattern or target is a model's name of 1 to 200 characters, with at most 5 *, like openrouter/*."
+PARTS = (
+    "cached_tokens and cache_creation_tokens are more than prompt_tokens, which they are parts of: count all input in "
+    "prompt_tokens."
+)
+TOOL = "A tool's name has 1 to 100 characters, like web_search."
 COUNT = "{} is a count of tokens: give a whole number from 0 to 1000000000."
 
 
@@ -82,6 +87,19 @@ def charge(db: Database, tokens: Tokens = ONE, **options: Any) -> Any:
 
 def put(db: Database, *prices: Any, **options: Any) -> Any:
     return db.write(pricing.set_price, options.pop("model", "m"), *prices, actor=SHELL, **options)
+
+
+def plan(db: Database) -> int:
+    """A planned price's number, the same each time."""
+    planned = db.read(pricing.history, "m")
+    return planned[0].price_id if planned else int(put(db, 1, 1, valid_from_ns=NOON + DAY).id)
+
+
+def listed(db: Database) -> int:
+    """The number of a change of prices, the same each time."""
+    if not db.read(pricing.changes):
+        db.write(pricing.apply, [Change("m", Prices(1, 1), None)], actor=SHELL, what="list")
+    return db.read(pricing.changes)[0].id
 
 
 @pytest.mark.parametrize(
@@ -129,6 +147,31 @@ def put(db: Database, *prices: Any, **options: Any) -> Any:
         (lambda db: Tokens(-1, 1), COUNT.format("prompt_tokens"), "prompt_tokens"),
         (lambda db: Extras(audio_input=-1), COUNT.format("audio_input_tokens"), "audio_input_tokens"),
         (lambda db: Extras(tools=(("x", -1),)), "tools are counts of calls by tool: give whole numbers from 0 to 1000000000.", "tools"),
+        (lambda db: Tokens(5, 1, 6), PARTS, "cached_tokens"),
+        (lambda db: Tokens(5, 1, 3, 3), PARTS, "cache_creation_tokens"),
+        (lambda db: Tokens(5, 1, 5, 1), PARTS, "cache_creation_tokens"),
+        (lambda db: Tokens(9, 1, 0, 5, extras=Extras(cache_creation_1h=6)),
+         "cache_creation_1h_tokens are more than cache_creation_tokens, which they are part of.", "cache_creation_1h_tokens"),
+        (lambda db: Tokens(9, 1, extras=Extras(audio_output=1, image_output=1)),
+         "audio_output_tokens + image_output_tokens are more than completion_tokens, which they are part of.",
+         "audio_output_tokens"),
+        (lambda db: Extras(tools=(("x" * 101, 1),)), TOOL, "tools"),
+        (lambda db: Extras(tools=tuple((f"t{n:02}", 1) for n in range(21))), "A call can be charged for at most 20 tools.", "tools"),
+        (lambda db: Extras(service_tier="x" * 101), "A service tier's name has 1 to 100 characters, like batch.", "service_tier"),
+        (lambda db: More(audio_input=-1), MICRO, "audio_input_price"),
+        (lambda db: More(tools=(("x", -1),)), MICRO, "tools_price"),
+        (lambda db: More(service_tiers=(("", 1),)), NAMED, "service_tiers"),
+        (lambda db: More(tiers=(Tier(10**9 + 1, 1, 1),)), TIERS, "tiers"),
+        (lambda db: More(tiers=(Tier(1, None, 1),)), MICRO, "input_price"),  # type: ignore[arg-type]
+        (lambda db: More(tiers=(Tier(1, 1, 1, audio_output=-1),)), MICRO, "audio_output_price"),
+        (lambda db: db.write(pricing.apply, [Change("m", Prices(1, -1), None)], actor=SHELL, what="list"), MICRO, "output_price"),
+        (lambda db: [db.write(pricing.withdraw, plan(db), actor=SHELL) for _twice in range(2)],
+         "The planned price of m has been withdrawn already.", None),
+        (lambda db: db.write(pricing.withdraw, put(db, 1, 1).id, actor=SHELL),
+         "The price of m counts already. What counted stays: set another one from now on.", None),
+        (lambda db: [db.write(pricing.undo_change, listed(db), actor=SHELL) for _twice in range(2)],
+         "Change 1 of prices has been undone already.", None),
+        (lambda db: db.write(pricing.undo_change, 2**63, actor=SHELL), f"There is no change of prices {2**63}.", None),
         (lambda db: Tokens(1, 1, extras=Extras(audio_input=1, image_input=1)),
          "audio_input_tokens + image_input_tokens are more than the prompt_tokens that aren't cached, which they are part of.",
          "audio_input_tokens"),
@@ -201,6 +244,15 @@ def test_limits_are_part_of_what_they_limit(db: Database, ann: str) -> None:
         entry = charge(db, model="free", created_at_ns=moment, allow_debt=True)
         assert entry.created_at_ns == moment
     db.write(ledger.reverse, entry.entry_id, "x" * 500, actor=SHELL)
+
+
+def test_the_most_that_a_price_and_a_call_can_hold_is_let_through() -> None:
+    name = "x" * 100
+    many = tuple((f"t{n:02}", 10**12) for n in range(50))
+    More(tools=many, service_tiers=((name, 10**9),), tiers=tuple(Tier(10**9 - 10 + n, 1, 1) for n in range(1, 11)))
+    More(service_tiers=many[:1] and tuple((f"t{n:02}", 1) for n in range(50)), tools=((name, 1),))
+    Extras(tools=tuple((f"t{n:02}", 10**9) for n in range(20)), service_tier=name)
+    Extras(tools=((name, 1),))
 
 
 def test_who_did_it_and_why_stand_on_every_entry(db: Database, ann: str) -> None:

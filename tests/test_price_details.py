@@ -1,0 +1,257 @@
+"""Small things about prices and what calls used that only show when something else goes wrong."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from conftest import NOON, SECOND, Clock
+
+from billing_core import accounts, audit, ledger, price_rules, pricing
+from billing_core.actors import SHELL, Actor
+from billing_core.database import Database
+from billing_core.idempotency import Once
+from billing_core.ledger import Charge
+from billing_core.models import Account, Entry, Price, PriceChange, PriceWithdrawal
+from billing_core.pricing import Change
+from billing_core.rates import More, Prices, Tier
+from billing_core.tokens import Extras, Tokens, extras_from
+
+YUAN = 1_000_000
+DAY = 86_400 * SECOND
+ONE = Tokens(1, 1)
+BOSS = Actor(1, "boss", "Boss", is_admin=True)
+
+
+def put(db: Database, input: int, model: str = "m", **options: Any) -> int:
+    row: Price = db.write(pricing.set_price, model, input, input, actor=SHELL, **options)
+    return row.id or 0
+
+
+def charge(db: Database, model: str, tokens: Tokens = ONE) -> Entry:
+    receipt = db.write(ledger.charge, "ann", model, tokens, actor=SHELL, allow_debt=True)
+    return db.read(lambda tx: tx.get_one(Entry, receipt.entry_id))
+
+
+def row(db: Database, table: Any, key: int | None) -> Any:
+    return db.read(lambda tx: tx.get_one(table, key))
+
+
+# As it is kept
+
+
+def test_components_are_kept_in_one_canonical_form() -> None:
+    more = More(
+        call=1, cache_write_1h=2, tools=(("b", 3), ("c", 4)), service_tiers=(("batch", 5),), tiers=(Tier(7, 8, 9),)
+    )
+    assert more.as_json() == (
+        '{"cache_write_1h":2,"call":1,"service_tiers":{"batch":5},"tiers":[{"above":7,"input":8,"output":9}],'
+        '"tools":{"b":3,"c":4}}'
+    )
+
+
+def test_extras_are_kept_in_one_canonical_form() -> None:
+    extras = Extras(1, tools=(("x", 2),), service_tier="b", stated_total=3, cut=("cached", "reasoning"))
+    kept = '{"cache_creation_1h":1,"cut":["cached","reasoning"],"service_tier":"b","stated_total":3,"tools":{"x":2}}'
+    assert (extras.as_json(), extras_from(kept)) == (kept, extras)
+
+
+def test_what_two_rounds_say_is_put_together() -> None:
+    one, two = Extras(tools=(("a", 1),), cut=("cached",)), Extras(tools=(("b", 2),), cut=("reasoning",))
+    assert one + two == Extras(tools=(("a", 1), ("b", 2)), cut=("cached", "reasoning"))
+    third = (one + Extras(upstream_usd=Decimal("0.1"))).upstream_usd
+    assert isinstance(third, Decimal)
+
+
+def test_a_lines_kind_is_the_call_or_the_tools_name() -> None:
+    rates = pricing.as_rates(Prices(1, 1, more=More(call=1, tools=(("x", 2),))))
+    lines = rates.lines(Tokens(0, 0, extras=Extras(tools=(("x", 1), ("y", 1)))))
+    assert [(line.kind, line.price) for line in lines] == [("call", 1), ("x", 2), ("y", 0)]
+
+
+# Which price
+
+
+def test_a_call_of_the_past_pays_the_price_of_its_time_of_several(db: Database, clock: Clock) -> None:
+    for price in (1, 2, 3):
+        put(db, price * YUAN)
+        clock.forward(days=1)
+    assert [db.read(pricing.in_force, "m", NOON + days * DAY).input for days in (0, 1, 2, 3)] == [
+        YUAN,
+        2 * YUAN,
+        3 * YUAN,
+        3 * YUAN,
+    ]
+
+
+def test_an_entry_names_the_set_price_itself_and_a_built_in_one_without_an_origin(db: Database, ann: str) -> None:
+    price = put(db, 5)
+    assert charge(db, "m").price_id == price
+    built_in = row(db, Price, charge(db, "openai/gpt-4o").price_id)
+    assert (built_in.source, built_in.origin) == ("catalogue", None)
+    assert [one.model for one in db.read(pricing.listed)] == ["m"]
+
+
+def test_what_a_rule_decided_is_no_price_of_the_model(db: Database, ann: str) -> None:
+    put(db, 5)
+    db.write(price_rules.set_rule, "x/*", "*", actor=SHELL)
+    kept = row(db, Price, charge(db, "x/m").price_id)
+    assert kept.origin == '{"as":"m","rule":"x/*","source":"database"}'
+    assert {one.model: one.rates.priced_as for one in db.read(pricing.current)} == {"m": None, "x/m": "m"}
+    db.write(price_rules.end_rule, "x/*", actor=SHELL)
+    assert db.read(pricing.in_force, "x/m").source == "default"
+
+
+def test_prices_are_listed_by_model_each_with_its_own(db: Database, clock: Clock, ann: str) -> None:
+    put(db, 1, "b", more=More(call=7))
+    put(db, 2, "a")
+    clock.forward(seconds=1)
+    put(db, 3, "b", more=More(call=8))
+    put(db, 4, "b", more=More(call=9))
+    later = [put(db, 5, "b", valid_from_ns=clock.now_ns + DAY), put(db, 6, "a", valid_from_ns=clock.now_ns + DAY)]
+    assert [(one.model, one.input) for one in db.read(pricing.listed)] == [("a", 2), ("b", 4)]
+    assert [(one.model, one.input) for one in db.read(pricing.history, "b")] == [("b", 5), ("b", 4), ("b", 3), ("b", 1)]
+    assert [one.price_id for one in db.read(pricing.planned)] == later
+    assert [one.prices.more for one in db.read(pricing.current)] == [None, More(call=9)]
+    charge(db, "openai/gpt-4o")
+    assert [one.model for one in db.read(pricing.history, "openai/gpt-4o")] == []
+
+
+# Who, and what is noted
+
+
+def test_who_set_withdrew_and_changed_is_kept(db: Database, clock: Clock) -> None:
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    price = db.write(pricing.set_price, "m", 1, 1, actor=BOSS, valid_from_ns=clock.now_ns + DAY)
+    db.write(pricing.withdraw, price.id, actor=BOSS)
+    change = db.write(pricing.apply, [Change("n", Prices(1, 1), None)], actor=BOSS, what="list")
+    assert {
+        row(db, table, key).operator_id
+        for table, key in ((Price, price.id), (PriceWithdrawal, price.id), (PriceChange, change))
+    } == {1}
+
+
+def test_a_plan_is_noted_against_what_counts_by_then(db: Database, clock: Clock) -> None:
+    put(db, YUAN)
+    put(db, 2 * YUAN, valid_from_ns=clock.now_ns + DAY)
+    put(db, 3 * YUAN, valid_from_ns=clock.now_ns + 2 * DAY, more=More(call=1))
+    noted = db.read(audit.page, actor=SHELL, kind="price")[0].detail
+    assert (noted["input"], noted["more"]) == ([2 * YUAN, 3 * YUAN], [None, '{"call":1}'])
+
+
+def test_changes_from_the_page_keep_every_component(db: Database) -> None:
+    wanted = Prices(1, 2, 3, 4, More(call=5))
+    db.write(pricing.apply, [Change("m", wanted, None)], actor=SHELL)
+    assert db.read(pricing.listed)[0].prices == wanted
+
+
+def test_many_prices_can_be_planned(db: Database, clock: Clock) -> None:
+    db.write(
+        pricing.apply, [Change("m", Prices(1, 1), None)], actor=SHELL, what="list", valid_from_ns=clock.now_ns + DAY
+    )
+    assert db.read(pricing.in_force, "m").source == "default"
+    noted = audit.sentence(db.read(audit.page, actor=SHELL, kind="price")[0], when=lambda ns: str(ns - clock.now_ns))
+    assert noted == f"The shell set 1 prices at once from list (change 1), from {DAY} on"
+
+
+def test_changes_are_listed_newest_first_fifty_of_them(db: Database, clock: Clock) -> None:
+    for n in range(51):
+        clock.forward(seconds=1)
+        changes = [Change(f"m{n}", Prices(1, 1), None), *([Change("x", Prices(1, 1), None)] if n == 50 else [])]
+        db.write(pricing.apply, changes, actor=SHELL, what=f"list {n}")
+    found = db.read(pricing.changes)
+    assert [one.id for one in found] == list(range(51, 1, -1))
+    assert (found[0].models, found[1].models, found[0].at_ns, found[0].what) == (2, 1, clock.now_ns, "list 50")
+
+
+def test_undoing_goes_on_past_what_is_left_alone_and_knows_only_set_prices(
+    db: Database, clock: Clock, ann: str
+) -> None:
+    charge(db, "openai/gpt-4o")
+    for price in (1, 2, 3):
+        clock.forward(seconds=1)
+        put(db, price, "c")
+    clock.forward(seconds=1)
+    names = ("a", "openai/gpt-4o", "c")
+    seen = {one.model: one.price_id for one in db.read(pricing.listed)}
+    change = db.write(
+        pricing.apply, [Change(name, Prices(9, 9), seen.get(name)) for name in names], actor=SHELL, what="list"
+    )
+    put(db, 5, "a")
+    assert db.write(pricing.undo_change, change, actor=SHELL) == (2, 1)
+    assert db.read(pricing.in_force, "openai/gpt-4o").source == "catalogue"
+    assert db.read(pricing.in_force, "c").input == 3
+    assert db.read(pricing.in_force, "a").input == 5
+
+
+def test_a_plan_that_was_withdrawn_by_hand_is_not_undone_once_more(db: Database, clock: Clock) -> None:
+    change = db.write(
+        pricing.apply, [Change(name, Prices(1, 1), None) for name in "ab"], actor=SHELL, what="list",
+        valid_from_ns=clock.now_ns + DAY,
+    )  # fmt: skip
+    db.write(pricing.withdraw, db.read(pricing.history, "a")[0].price_id, actor=SHELL)
+    assert db.write(pricing.undo_change, change, actor=SHELL) == (1, 1)
+
+
+# Upstream
+
+
+@pytest.mark.parametrize("usd", [0, 1000])
+def test_the_least_and_the_most_that_a_call_can_cost_upstream_is_kept(db: Database, ann: str, usd: int) -> None:
+    assert charge(db, "m", Tokens(1, 1, extras=Extras(upstream_usd=Decimal(usd)))).upstream_usd == usd * 10**12
+
+
+def test_a_settle_keeps_what_the_call_cost_upstream(db: Database, ann: str) -> None:
+    db.write(ledger.recharge, ann, 10**9, actor=SHELL)
+    for model, used, pico in (
+        ("m", Tokens(1, 1, extras=Extras(upstream_usd=Decimal("0.5"))), 5 * 10**11),
+        ("openai/gpt-4o", Tokens(1_000_000, 0), 25 * 10**11),
+    ):
+        held = db.write(ledger.precharge, ann, model, 10, 10, actor=SHELL)
+        settled = row(db, Entry, db.write(ledger.settle, held.entry_id, used, actor=SHELL).entry_id)
+        assert settled.upstream_usd == pico
+    sums = db.read(lambda tx: tx.connection().exec_driver_sql("SELECT sum(upstream_yuan) FROM usage_sum").scalar())
+    assert sums == 21_600_000_000
+
+
+# Charges and holds
+
+
+def test_a_batchs_calls_keep_their_moment_and_their_rounds(db: Database, ann: str) -> None:
+    call = Charge(ann, "m", ONE, NOON - DAY, allow_debt=True, others=(("n", ONE),))
+    (done,) = db.write(ledger.charge_many, [call], actor=SHELL)
+    assert isinstance(done, ledger.Receipt)
+    assert (done.created_at_ns, len(done.other_ids)) == (NOON - DAY, 1)
+
+
+def test_a_write_leaves_the_holds_of_others_alone(db: Database, ann: str, clock: Clock) -> None:
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)
+    for name, seconds in (("ann", 60), ("ann", 600), ("bob", 50), ("bob", 500)):
+        db.write(ledger.recharge, name, 10**6, actor=SHELL)
+        db.write(ledger.precharge, name, "m", 1, 1, actor=SHELL, ttl_seconds=seconds)
+    clock.forward(seconds=100)
+    db.write(ledger.recharge, "ann", 1, actor=SHELL)
+
+    def deadlines(tx: Any) -> list[int | None]:
+        return [tx.get_one(Account, number).hold_expires_at_ns for number in (1, 2)]
+
+    assert db.read(deadlines) == [NOON + 600 * SECOND, NOON + 50 * SECOND]
+
+
+def test_a_balance_that_an_expired_hold_makes_just_enough_pays(db: Database, ann: str, clock: Clock) -> None:
+    put(db, YUAN)
+    db.write(ledger.recharge, ann, 100, actor=SHELL)
+    held = db.write(ledger.precharge, ann, "m", 10_000, 0, actor=SHELL)
+    assert held.balance == 0
+    clock.forward(days=1)
+    shown = db.read(ledger.preview_reversal, 1, actor=SHELL)
+    assert (shown.before, shown.after) == (100, 0)
+    assert db.write(ledger.charge, ann, "m", Tokens(10_000, 0), actor=SHELL).balance == 0
+
+
+def test_a_repeated_settle_tells_of_a_frozen_account_again(db: Database, ann: str) -> None:
+    db.write(ledger.recharge, ann, 10**6, actor=SHELL)
+    held = db.write(ledger.precharge, ann, "m", 1, 1, actor=SHELL)
+    db.write(accounts.change, ann, actor=SHELL, status="frozen")
+    once = Once.of(SHELL, "key", "settle")
+    first, again = (db.write(ledger.settle, held.entry_id, ONE, actor=SHELL, once=once) for _ in range(2))
+    assert (first.status, again.status, again.replayed) == ("frozen", "frozen", True)

@@ -131,14 +131,15 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
 
 
 _AGAIN = (
-    "INSERT INTO entry SELECT e.id + :ids, account_id, type, amount, balance_after + :copy * a.balance, cost, model_id, "
+    f"INSERT INTO entry ({', '.join(seals.COLUMNS.split(', ')[:19])}) SELECT e.id + :ids, account_id, type, amount, balance_after + :copy * a.balance, cost, model_id, "
     "price_id, prompt_tokens, cached_tokens, cache_creation_tokens, completion_tokens, reasoning_tokens, "
     "precharge_id + :ids, reverses_id + :ids, operator_id, remark, e.created_at_ns + :ns, recorded_at_ns "
     "FROM entry e JOIN account a ON a.id = account_id WHERE e.id <= :last",
     "INSERT INTO hold SELECT precharge_id + :ids, account_id, held, expires_at_ns, ended_by + :ids "
     "FROM hold WHERE precharge_id <= :last",
     "INSERT INTO usage_sum SELECT account_id, period + :periods, model_id, kind, cost, calls, prompt_tokens, cached_tokens, "
-    "cache_creation_tokens, completion_tokens, reasoning_tokens FROM usage_sum WHERE period < :until",
+    "cache_creation_tokens, completion_tokens, reasoning_tokens, priced_extras, upstream_yuan, upstream_cost FROM usage_sum "
+    "WHERE period < :until",
 )
 
 

@@ -92,6 +92,14 @@ EXTRA_TOKENS = ("cache_creation_1h", "audio_input", "image_input", "audio_output
 _KEPT = (*EXTRA_TOKENS, "tools", "service_tier", "stated_total", "cut")
 
 
+PRICED_IN_SQL = (
+    "({extras} IS NOT NULL AND ("
+    + " OR ".join(f"{{extras}} LIKE '%\"{name}\":%'" for name in (*EXTRA_TOKENS, "tools", "service_tier"))
+    + "))"
+)
+"""`are_priced`, of a column that `as_json` wrote."""
+
+
 def extras_from(kept: str | None) -> Extras | None:
     """What `as_json` wrote. Raises ValueError, TypeError or Invalid for anything else."""
     if kept is None:

@@ -6,7 +6,6 @@ or service tiers, calls with kinds that the sums don't keep apart, or whoever wa
 themselves are added up, by the database as far as it can.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from .models import UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
 from .money import Hao
 from .rates import PPM, Prices, Rates, as_rates
 from .stats import Period
-from .tokens import Tokens, extras_from
+from .tokens import PRICED_IN_SQL, Tokens, extras_from
 
 SAME, SUMS, ENTRIES = "same", "sums", "entries"
 """Where a new cost is from: the price is the old one; the sums of use; the entries."""
@@ -65,7 +64,8 @@ def what_if(
     by_call = settings.read(tx)["reversals_count_in"] == "call"
     names = _names(tx, "SELECT id, name FROM model", models)
     people = _names(tx, "SELECT id, user_id FROM account", user_ids)
-    found, looked_up = [], set()
+    found: list[Cell] = []
+    looked_up: set[int] = set()
     rows = [row for row in _sums(tx, periods, by_call) if row.model_id in names and row.account_id in people]
     rich = {row.model_id for row in rows if row.priced_extras}
     for row in rows:
@@ -79,7 +79,8 @@ def what_if(
             new = -(-_linear(price, row) // 10**8)
             found.append(_cell(row, model, people, new, row.calls, SUMS))
     if looked_up:
-        exact = _from_entries(tx, periods, {number: rates[names[number]] for number in looked_up}, set(people), by_call)
+        prices = {number: rates[names[number]] for number in looked_up}
+        exact = _from_entries(tx, periods, prices, set(people), by_call, rich & looked_up)
         for row in rows:
             if row.model_id in looked_up:
                 new = exact.get((row.period, row.account_id, row.model_id), 0)
@@ -128,68 +129,94 @@ def _sums(tx: Transaction, periods: Sequence[Period], by_call: bool) -> Iterable
 
 # From the entries
 
-# A call counts once for each way that it was charged, and is taken off for each reversal in the chain upon it; when, the
-# setting says. A repriced call that isn't counted by its own period counts when it was repriced.
+# A call counts once, and is taken off or counted again for each reversal in the chain upon it; when, the setting says. A
+# repriced call that isn't counted by its own period counts when it was repriced.
 _CALLS = """
-SELECT e.account_id, e.model_id, {call_at} AS at_ns, 1 AS sign, e.prompt_tokens, e.cached_tokens,
-    e.cache_creation_tokens, e.completion_tokens, e.extras
-FROM entry e WHERE e.type IN ('deduct', 'settle') AND e.model_id IN ({models})
+(SELECT e.account_id, e.model_id, {at} AS at_ns, 1 AS sign, e.prompt_tokens, e.cached_tokens, e.cache_creation_tokens,
+    e.completion_tokens, e.extras
+FROM entry e WHERE e.type IN ('deduct', 'settle') AND e.model_id IN ({models})) AS counted
 """
 _UNDONE = """
-SELECT root.account_id, root.model_id, {undone_at} AS at_ns, chain.sign, root.prompt_tokens, root.cached_tokens,
-    root.cache_creation_tokens, root.completion_tokens, root.extras
-FROM chain JOIN entry root ON root.id = chain.root
-WHERE root.reverses_id IS NULL AND root.type IN ('deduct', 'settle') AND root.model_id IN ({models})
-"""
-_CHAIN = """
-WITH RECURSIVE chain(root, at_ns, sign) AS (
+(WITH RECURSIVE chain(root, at_ns, sign) AS (
     SELECT reverses_id, created_at_ns, -1 FROM entry WHERE reverses_id IS NOT NULL
     UNION ALL
     SELECT up.reverses_id, chain.at_ns, -chain.sign
     FROM chain JOIN entry up ON up.id = chain.root WHERE up.reverses_id IS NOT NULL
 )
+SELECT e.account_id, e.model_id, {undone_at} AS at_ns, chain.sign, e.prompt_tokens, e.cached_tokens, e.cache_creation_tokens,
+    e.completion_tokens, e.extras
+FROM chain JOIN entry e ON e.id = chain.root
+WHERE e.reverses_id IS NULL AND e.type IN ('deduct', 'settle') AND e.model_id IN ({models})) AS counted
 """
 
 
 def _from_entries(
-    tx: Transaction, periods: Sequence[Period], rates: Mapping[int, Rates], people: set[int], by_call: bool
+    tx: Transaction,
+    periods: Sequence[Period],
+    rates: Mapping[int, Rates],
+    people: set[int],
+    by_call: bool,
+    rich: set[int],
 ) -> dict[tuple[int, int, int], Hao]:
-    """The new cost by period, account and model, call by call."""
-    call_at = "e.created_at_ns" if by_call else _SEEN_AT
-    parts = {
-        "models": ", ".join(map(str, sorted(rates))),
-        "call_at": call_at,
-        "undone_at": "root.created_at_ns" if by_call else "chain.at_ns",
-    }
-    within = {"start": periods[0].start_ns, "end": periods[-1].end_ns}
-    counted = f"{_CHAIN}, counted AS ({_CALLS} UNION ALL {_UNDONE}) ".format(**parts)
-    starts = [period.start_ns for period in periods]
+    """The new cost by period, account and model, call by call. `rich`: the models with calls of which the four counts
+    don't say all that they cost."""
     sums: dict[tuple[int, int, int], Hao] = {}
-
-    def add(account: int, model: int, at_ns: int, cost: Hao) -> None:
-        period = bisect_right(starts, at_ns) - 1
-        if account in people and periods[period].start_ns <= at_ns < periods[period].end_ns:
-            sums[period, account, model] = sums.get((period, account, model), 0) + cost
-
     in_sql = {number: price for number, price in rates.items() if _fits(price)}
-    if in_sql:
-        query = (
-            f"{counted} SELECT account_id, model_id, at_ns / {PERIOD_NS} * {PERIOD_NS}, sum(sign * ({_cost_in_sql(in_sql)})) "
-            f"FROM counted WHERE at_ns >= :start AND at_ns < :end AND extras IS NULL "
-            f"AND model_id IN ({', '.join(map(str, sorted(in_sql)))}) GROUP BY 1, 2, 3"
+    one_by_one = sorted((rates.keys() - in_sql.keys()) | rich)
+    within = {"start": periods[0].start_ns, "end": periods[-1].end_ns}
+    period = _period_in_sql(periods)
+    for source in (_CALLS, _UNDONE):
+        counted = source.format(
+            models=", ".join(map(str, sorted(rates))),
+            at="e.created_at_ns" if by_call else _SEEN_AT,
+            undone_at="e.created_at_ns" if by_call else "chain.at_ns",
         )
-        for account, model, at_ns, cost in tx.connection().execute(sa.text(query), within):
-            add(account, model, at_ns, int(cost))
-    # What else a call used is read one by one, and so are prices that SQL can't multiply exactly.
-    others = ", ".join(str(number) for number in sorted(rates) if number not in in_sql) or "-1"
-    query = (
-        f"{counted} SELECT * FROM counted WHERE at_ns >= :start AND at_ns < :end "
-        f"AND (extras IS NOT NULL OR model_id IN ({others}))"
-    )
-    for row in tx.connection().execute(sa.text(query), within):
-        tokens = Tokens(row[4], row[7], row[5], row[6], 0, extras_from(row.extras))
-        add(row.account_id, row.model_id, row.at_ns, row.sign * rates[row.model_id].cost(tokens))
+        where = f"FROM {counted} WHERE at_ns >= :start AND at_ns < :end"
+        if in_sql:
+            numbers = ", ".join(map(str, sorted(in_sql)))
+            plain = f"AND NOT {PRICED_IN_SQL.format(extras='extras')}" if rich else ""
+            query = (
+                f"SELECT {period}, account_id, model_id, sum(sign * ({_cost_in_sql(in_sql)})) "
+                f"{where} AND model_id IN ({numbers}) {plain} GROUP BY 1, 2, 3"
+            )
+            for *place, cost in tx.connection().execute(sa.text(query), within):
+                _add(sums, place, int(cost), people)
+        if one_by_one:
+            numbers = ", ".join(map(str, one_by_one))
+            kinds = (
+                f"AND (model_id NOT IN ({', '.join(map(str, sorted(in_sql)))}) OR {PRICED_IN_SQL.format(extras='extras')})"
+                if in_sql
+                else ""
+            )
+            query = (
+                f"SELECT {period}, account_id, model_id, sign, prompt_tokens, completion_tokens, cached_tokens, "
+                f"cache_creation_tokens, extras {where} AND model_id IN ({numbers}) {kinds}"
+            )
+            for *place, sign, prompt, completion, cached, creation, extras in tx.connection().execute(
+                sa.text(query), within
+            ):
+                tokens = Tokens(prompt, completion, cached, creation, 0, extras_from(extras))
+                _add(sums, place, sign * rates[place[2]].cost(tokens), people)
     return sums
+
+
+def _add(sums: dict[tuple[int, int, int], Hao], place: Sequence[Any], cost: Hao, people: set[int]) -> None:
+    period, account, model = place
+    if period >= 0 and account in people:
+        sums[period, account, model] = sums.get((period, account, model), 0) + cost
+
+
+def _period_in_sql(periods: Sequence[Period]) -> str:
+    """The place of the period that holds `at_ns`, -1 for none, found by halving."""
+
+    def among(first: int, last: int) -> str:
+        if first == last:
+            period = periods[first]
+            return f"CASE WHEN at_ns >= {period.start_ns} AND at_ns < {period.end_ns} THEN {first} ELSE -1 END"
+        middle = (first + last + 1) // 2
+        return f"CASE WHEN at_ns < {periods[middle].start_ns} THEN {among(first, middle - 1)} ELSE {among(middle, last)} END"
+
+    return among(0, len(periods) - 1)
 
 
 _SEEN_AT = "CASE WHEN e.reprices_id IS NULL THEN e.created_at_ns ELSE coalesce(e.recorded_at_ns, e.created_at_ns) END"

@@ -9,7 +9,7 @@ from ..database import Transaction
 from ..i18n import N_
 from ..ledger import PERIOD_NS
 from ..models import UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
-from ..tokens import EXTRA_TOKENS
+from ..tokens import PRICED_IN_SQL
 from .findings import Findings
 from .reading import blocks, each_row, yuan
 
@@ -55,8 +55,7 @@ WITH RECURSIVE chain(id, account_id, cost, at_ns, root, sign) AS (
     FROM chain JOIN entry up ON up.id = chain.root WHERE up.reverses_id < up.id
 )
 """
-_PRICED = " OR ".join(f"e.extras LIKE '%\"{name}\":%'" for name in (*EXTRA_TOKENS, "tools", "service_tier"))
-_PRICED = f"CASE WHEN {_PRICED} THEN 1 ELSE 0 END"
+_PRICED = f"CASE WHEN {PRICED_IN_SQL.format(extras='e.extras')} THEN 1 ELSE 0 END"
 """Whether the five counts don't say all that a call costs."""
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END / {PERIOD_NS},

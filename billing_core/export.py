@@ -24,6 +24,7 @@ from .money import price_yuan, to_yuan
 from .pricing import Current
 from .rates import MORE_PARTS
 from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
+from .what_if import Cell
 
 BLOCK = 64 * 1024
 
@@ -158,6 +159,21 @@ def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
         "further": lambda row: (row.prices.more and row.prices.more.as_json()) or "",
     }
     return _csv(columns, rows)
+
+
+def what_if(cells: Iterable[Cell], periods: Sequence[Period]) -> Iterator[bytes]:
+    """What calls cost and would have cost, as what_if.what_if gives it; `at_most_more` is what rounding can add."""
+    columns: _Columns = {
+        "start": lambda cell: periods[cell.period].start.isoformat(),
+        "model_id": lambda cell: cell.model,
+        "user_id": lambda cell: cell.user_id,
+        "calls": lambda cell: cell.calls,
+        **_money("cost", lambda cell: cell.old),
+        **_money("new_cost", lambda cell: cell.new),
+        **_money("at_most_more", lambda cell: cell.slack),
+        "source": lambda cell: cell.source,
+    }
+    return _csv(columns, cells)
 
 
 def accounts_and_spending(

@@ -12,7 +12,7 @@ from billing_core import ledger, signin
 from billing_core.database import Database, open_database
 from billing_core.errors import BillingError, DatabaseUnavailable
 
-from .. import account, accounts, audit, balance, integrity, logs, my_account, prices, recharge, sign_in, stats
+from .. import account, accounts, audit, balance, integrity, logs, my_account, prices, recharge, sign_in, stats, what_if
 from . import address, dialog, told
 from . import viewer as viewers
 from .viewer import Viewer
@@ -31,6 +31,7 @@ ROOMS = {
         ("accounts", N_("Accounts"), ":material/group:", accounts.page),
         ("account", N_("Account"), ":material/person_search:", account.page),
         ("recharge", N_("Recharge"), ":material/add_card:", recharge.page),
+        ("what-if", N_("What if"), ":material/calculate:", what_if.page),
         ("integrity", N_("Integrity"), ":material/verified_user:", integrity.page),
         ("audit", N_("Audit log"), ":material/history:", audit.page),
     ],

@@ -1,0 +1,202 @@
+"""What if: what would it have cost at other prices?"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from billing_core import accounts, catalogues, export, pricing, settings, what_if
+from billing_core.database import Transaction
+from billing_core.errors import BillingError
+from billing_core.money import format_price, parse_price
+from billing_core.pricing import Current
+from billing_core.rates import PARTS, Prices
+from billing_core.stats import Period
+from billing_core.what_if import ENTRIES, SAME, SUMS, Cell, Total
+
+from .parts import address, charts, ranges, told
+from .parts.price_dialog import HEADINGS
+from .parts.tables import Column, table
+from .parts.viewer import Viewer
+from .parts.words import N_, _, count, period_label, sentence, yuan, zone_name
+
+WAYS = {
+    "edit": N_("Prices of my own"),
+    "catalogue": N_("The built-in catalogue's"),
+    "model": N_("Those of another model"),
+}
+SOURCES = {SAME: N_("as charged"), SUMS: N_("from the sums"), ENTRIES: N_("from the entries")}
+
+
+def page(viewer: Viewer) -> None:
+    st.title(_("What if"), anchor=False)
+    st.caption(_("What would it have cost at other prices? Nothing is changed by asking."))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        try:
+            periods, granularity = ranges.choose(viewer, "30d")
+        except BillingError as error:
+            told.problem(error, st.container())
+            return
+        way = address.pick(
+            st.segmented_control, _("Prices"), list(WAYS), key="way", default="edit", required=True,
+            name=lambda option: _(WAYS[option]),
+        )  # fmt: skip
+
+    def read(tx: Transaction) -> tuple[list[Cell], dict[str, Current], list[str]]:
+        spent = what_if.what_if(tx, periods, {}, actor=viewer.actor)
+        people = [one.user_id for one in accounts.listed(tx, actor=viewer.actor)]
+        return spent, {row.model: row for row in pricing.current(tx)}, people
+
+    spent, current, people = viewer.db.read(read)
+    if not spent:
+        st.info(_("Nothing was used in this range. Choose a longer one."))
+        return
+    used = [one.name for one in what_if.totals(spent, "model")]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        models = st.multiselect(_("Models"), used, key="what-if-models", placeholder=_("All of them"), width=420)
+        user_ids = st.multiselect(
+            _("Accounts"), people, key="what-if-accounts", placeholder=_("All of them"), width=300
+        )
+    try:
+        wanted = _wanted(viewer, way, models or used, current)
+    except BillingError as error:
+        st.error(told.plain(sentence(error)))
+        return
+    to_the_last = st.toggle(_("To the last 毫, from the entries"), key="to-the-last")
+    cells = viewer.db.read(
+        what_if.what_if, periods, wanted, actor=viewer.actor, user_ids=user_ids, models=models, to_the_last=to_the_last
+    )
+    _show(viewer, cells, periods, granularity)
+
+
+def _wanted(viewer: Viewer, way: str, models: Sequence[str], current: Mapping[str, Current]) -> dict[str, Prices]:
+    """The other price of each model that has one. Raises Invalid."""
+    if way == "edit":
+        return _edited(models, current)
+    if way == "catalogue":
+        rate = Decimal(viewer.db.read(settings.read)["usd_rate"])
+        found = {model: catalogues.built_in_rates(model, rate) for model in models}
+        return {model: pricing.prices_of(rates) for model, rates in found.items() if rates}
+    other = st.selectbox(
+        _("The model"), sorted(current), index=None, key="what-if-as", width=320, accept_new_options=True,
+        placeholder=_("A model's name, like openai/gpt-4o"),
+    )  # fmt: skip
+    if not other:
+        return {}
+    rates = viewer.db.read(pricing.in_force, pricing.clean_model(other))
+    return dict.fromkeys(models, pricing.prices_of(rates))
+
+
+def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, Prices]:
+    """The prices that were changed in the table."""
+    written = {
+        part: [
+            "" if (micro := getattr(current[model].prices, part)) is None else format_price(micro) for model in models
+        ]
+        for part in PARTS
+    }
+    text = st.column_config.TextColumn
+    edited = st.data_editor(
+        pd.DataFrame({"model": list(models), **written}, dtype=object), hide_index=True, key=f"what-if-{hash(tuple(models))}",
+        placeholder="", height="content" if len(models) <= 8 else "auto", alt=_("The prices to try, to be edited"),
+        column_config={
+            "model": text(_("Model"), disabled=True),
+            **{part: text(_(HEADINGS[part]), alignment="right") for part in PARTS},
+        },
+    )  # fmt: skip
+    st.caption(
+        _("元 per million tokens, as they count now: change any of them. An empty cache price is that of input.")
+    )
+    wanted = {}
+    for place, model in enumerate(models):
+        cells = {part: str(edited[part][place] or "").strip() for part in PARTS}
+        if any(cells[part] != written[part][place] for part in PARTS):
+            first, output = (parse_price(cells[part], field=part) for part in ("input", "output"))
+            read, write = (
+                parse_price(cells[part], field=part) if cells[part] else None for part in ("cache_read", "cache_write")
+            )
+            wanted[model] = Prices(first, output, read, write, current[model].prices.more)
+    return wanted
+
+
+def _show(viewer: Viewer, cells: Sequence[Cell], periods: Sequence[Period], granularity: str) -> None:
+    whole = what_if.whole(cells)
+    old, new, difference = st.columns(3)
+    old.metric(_("Charged, 元"), yuan(whole.old), border=True)
+    new.metric(_("It would have cost, 元"), yuan(whole.new), border=True)
+    difference.metric(_("Difference, 元"), yuan(whole.difference, sign=True), border=True)
+    if whole.slack:
+        st.caption(
+            _(
+                "From the sums of use: rounding up each call adds at most {slack} 元.",
+                slack=yuan(whole.slack, decimals=4),
+            )
+        )
+    by_period = {one.name: one for one in what_if.totals(cells, "period")}
+    _bars(periods, by_period, granularity)
+    _table(_("Model"), what_if.totals(cells, "model"), "model")
+    _table(_("Account"), what_if.totals(cells, "user_id"), "account")
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
+        st.download_button(
+            _("Download CSV"), lambda: b"".join(export.what_if(cells, periods)), "what-if.csv", "text/csv",
+            icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
+
+
+def _table(heading: str, totals: Sequence[Total], key: str) -> None:
+    table(
+        [
+            Column(heading, lambda one: one.name, width=230),
+            Column(_("Calls"), lambda one: one.calls, "count"),
+            Column(_("Charged, 元"), lambda one: one.old, "money"),
+            Column(_("It would have cost, 元"), lambda one: one.new, "money"),
+            Column(_("Difference, 元"), lambda one: one.difference, "signed"),
+            Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
+        ],
+        totals,
+        alt=_("Old and new cost, the dearest first"),
+        key=f"what-if-by-{key}",
+    )
+
+
+def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: str) -> None:
+    """What was charged beside what it would have cost, period by period."""
+    kinds = {"old": _("Charged"), "new": _("It would have cost")}
+    data = [
+        {
+            "place": place, "label": period_label(period, granularity), "kind": name, "amount": getattr(totals[place], kind) / 10_000,
+            "shown": f"{yuan(getattr(totals[place], kind))} 元", "calls": count(totals[place].calls),
+        }
+        for place, period in enumerate(periods) if place in totals for kind, name in kinds.items()
+    ]  # fmt: skip
+    labels = [
+        period.start.strftime("%m-%d" if granularity == "day" else "%Y-%m" if granularity == "month" else "%H:%M")
+        for period in periods
+    ]
+    domain = list(range(len(periods)))
+    axis = alt.Axis(
+        title=None, labelAngle=0, values=domain[:: max(1, -(-len(periods) // 10))], labelExpr=f"{labels!r}[datum.value]",
+        ticks=False, domain=False, labelOverlap=True,
+    )  # fmt: skip
+    chart = (
+        alt.Chart(alt.Data(values=data), height=220)  # type: ignore[no-untyped-call]
+        .mark_bar(cornerRadius=1)
+        .encode(
+            x=alt.X("place:O", scale=alt.Scale(domain=domain), axis=axis),
+            xOffset=alt.XOffset("kind:N", sort=list(kinds.values())),
+            y=alt.Y("amount:Q", axis=alt.Axis(title="元", titleAngle=0, titleAlign="left", titleY=-8, titleX=0, tickCount=5)),
+            color=alt.Color(
+                "kind:N", scale=alt.Scale(domain=list(kinds.values()), range=[charts.GREY, charts.PALETTE[0]]),
+                legend=alt.Legend(title=None, orient="bottom"),
+            ),
+            tooltip=[alt.Tooltip("label:N", title=_("Time")), alt.Tooltip("kind:N", title=_("What")), alt.Tooltip("shown:N", title=_("Cost")), alt.Tooltip("calls:N", title=_("Calls"))],
+        )
+    )  # fmt: skip
+    st.altair_chart(
+        chart,
+        key="what-if-bars",
+        alt=_("Bars of what was charged and what it would have cost; the tables below have the figures."),
+    )

@@ -1,0 +1,93 @@
+"""The page What if: old and new cost by model, account and day."""
+
+import json
+
+import pytest
+from conftest import Visit
+from streamlit.testing.v1 import AppTest
+
+from billing_core import accounts, ledger, pricing
+from billing_core.actors import SHELL
+from billing_core.database import Database
+from billing_core.rates import More, Tier
+from billing_core.tokens import Tokens
+
+MILLION = 1_000_000
+
+
+@pytest.fixture
+def db(visit_db: Database) -> Database:
+    visit_db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    visit_db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    for model in ("a", "b"):
+        visit_db.write(pricing.set_price, model, 10 * MILLION, 20 * MILLION, actor=SHELL)
+        visit_db.write(ledger.charge, "ann", model, Tokens(100_000, 0), actor=SHELL, allow_debt=True)
+    return visit_db
+
+
+def figures(app: AppTest) -> list[str]:
+    assert not app.exception, app.exception
+    return [metric.value for metric in app.metric]
+
+
+def edit(app: AppTest, rows: dict[int, dict[str, str]]) -> AppTest:
+    states = app._tree.get_widget_states()
+    editor = states.widgets.add()
+    editor.id = app.data_editor[0].proto.id
+    editor.string_value = json.dumps({"edited_rows": rows, "added_rows": [], "deleted_rows": []})
+    app._run(states)
+    return app
+
+
+def test_an_empty_page_says_so(visit: Visit, visit_db: Database) -> None:
+    visit_db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    assert "Nothing was used in this range." in visit("what-if", "boss").info[0].value
+
+
+def test_prices_are_tried_in_place(visit: Visit, db: Database) -> None:
+    app = visit("what-if", "boss")
+    assert figures(app) == ["2.00", "2.00", "0.00"]
+    app = edit(app, {0: {"input": "5"}})
+    assert figures(app) == ["2.00", "1.50", "-0.50"]
+    assert "rounding up each call adds at most 0.0001 元" in " ".join(one.value for one in app.caption)
+    by_model = app.dataframe[-2].value
+    assert list(by_model["How"]) == ["as charged", "from the sums"]
+    assert db.read(pricing.in_force, "a").input == 10 * MILLION
+
+
+def test_what_is_no_price_is_told(visit: Visit, db: Database) -> None:
+    app = edit(visit("what-if", "boss"), {0: {"input": "cheap"}})
+    assert "is not a price" in app.error[0].value
+    assert not app.exception
+
+
+def test_another_models_price_for_the_same_tokens(visit: Visit, db: Database) -> None:
+    tiers = More(tiers=(Tier(50_000, MILLION, MILLION),))
+    db.write(pricing.set_price, "c", 5 * MILLION, 5 * MILLION, actor=SHELL, more=tiers)
+    app = visit("what-if", "boss", way="model")
+    assert figures(app) == ["2.00", "2.00", "0.00"]
+    next(one for one in app.selectbox if one.key == "what-if-as").set_value("c").run()
+    assert figures(app) == ["2.00", "0.20", "-1.80"]
+    assert set(app.dataframe[-2].value["How"]) == {"from the entries"}
+
+
+def test_the_catalogue_prices_what_it_knows(visit: Visit, db: Database) -> None:
+    db.write(pricing.set_price, "openai/gpt-4o", MILLION, MILLION, actor=SHELL)
+    db.write(ledger.charge, "ann", "openai/gpt-4o", Tokens(MILLION, 0), actor=SHELL, allow_debt=True)
+    assert figures(visit("what-if", "boss", way="catalogue")) == ["3.00", "20.00", "+17.00"]
+
+
+def test_some_models_and_accounts_alone_to_the_last(visit: Visit, db: Database) -> None:
+    app = visit("what-if", "boss")
+    next(one for one in app.multiselect if one.key == "what-if-models").set_value(["a"]).run()
+    next(one for one in app.toggle if one.key == "to-the-last").set_value(True).run()
+    assert figures(app) == ["1.00", "1.00", "0.00"]
+    app = edit(app, {0: {"output": "1", "input": "1.00001"}})
+    assert figures(app) == ["1.00", "0.1001", "-0.8999"]
+    next(one for one in app.multiselect if one.key == "what-if-accounts").set_value(["boss"]).run()
+    assert figures(app)[0] == "0.00"
+
+
+def test_it_is_for_admins(visit: Visit, db: Database) -> None:
+    app = visit("what-if", "ann")
+    assert "What if" not in [title.value for title in app.title]

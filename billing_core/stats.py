@@ -217,6 +217,45 @@ def whole(used: Sequence[Used]) -> Used:
     return Used(0, "", *(sum(getattr(one, part) for one in used) for part in SUMS))
 
 
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Of the calls of a model whose provider's price is known, what they cost here and what the provider asks."""
+
+    name: str
+    cost: Hao
+    """毫"""
+    asked: int
+    """10⁻⁹ 元"""
+
+    @property
+    def margin(self) -> Hao:
+        """In 毫, rounded down."""
+        return (self.cost * 100_000 - self.asked) // 100_000
+
+
+def margins(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None) -> list[Margin]:
+    """The margin on each model's calls, for admins, dearest first. Raises Forbidden, UnknownAccount."""
+    actor.must_be_admin()
+    if not periods:
+        return []
+    by_call = settings.read(tx)["reversals_count_in"] == "call"
+    kinds = (USED, UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL)
+    sums = USAGE_SUMS.c
+    query = (
+        select(
+            MODELS.c.name, *(sql_cast(func.sum(part), BigInteger) for part in (sums.upstream_cost, sums.upstream_yuan))
+        )
+        .join(MODELS, MODELS.c.id == sums.model_id)
+        .where(sums.period >= periods[0].start_ns // PERIOD_NS, sums.period < periods[-1].end_ns // PERIOD_NS)
+        .where(sums.kind.in_(kinds))
+        .group_by(MODELS.c.name)
+    )
+    if user_id is not None:
+        query = query.where(sums.account_id == accounts.find(tx, user_id).id)
+    found = [Margin(*row) for row in tx.connection().execute(query)]
+    return sorted((one for one in found if one.cost or one.asked), key=lambda one: (-one.cost, one.name))
+
+
 def spent(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None) -> list[int]:
     """The cost of each period, in 毫."""
     costs = [0] * len(periods)

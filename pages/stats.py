@@ -57,6 +57,8 @@ def page(viewer: Viewer) -> None:
         periods, used, granularity=granularity, measure=measure, numbers=numbers, names=names, now_ns=now_ns, key="used"
     )
     _table(totals, names, by)
+    if viewer.is_admin:
+        _margin(viewer, periods, user_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
         _csv(viewer, periods, granularity, user_id, by)
@@ -132,6 +134,44 @@ def _table(totals: list[Used], names: dict[str, str], by: str) -> None:
         totals,
         alt=_("What was used, dearest first"),
     )
+
+
+def _margin(viewer: Viewer, periods: list[Period], user_id: str | None) -> None:
+    """What the providers ask, where that is known, beside what was charged."""
+    with st.expander(_("Margin"), key="margin"):
+        if not st.toggle(_("Show what the providers ask"), key="show-margin"):
+            return
+        found = viewer.db.read(stats.margins, periods, actor=viewer.actor, user_id=user_id)
+        if not found:
+            st.caption(_("No call here says what it cost, and the catalogue knows none of these models."))
+            return
+        whole = stats.Margin("", sum(one.cost for one in found), sum(one.asked for one in found))
+        asked, cost, margin = (yuan(each) for each in (whole.cost - whole.margin, whole.cost, whole.margin))
+        st.markdown(
+            _(
+                "The providers ask {asked} 元 for calls that cost {cost} 元 here: a margin of **{margin} 元**.",
+                asked=asked,
+                cost=cost,
+                margin=margin,
+            )
+        )
+        table(
+            [
+                Column(_("Model"), lambda one: one.name),
+                Column(_("Cost, 元"), lambda one: one.cost, "money"),
+                Column(_("The providers ask, 元"), lambda one: one.cost - one.margin, "money"),
+                Column(_("Margin, 元"), lambda one: one.margin, "signed"),
+                Column(_("Share"), lambda one: percent(one.margin, one.cost), "right"),
+            ],
+            found,
+            alt=_("The margin on each model, the dearest first"),
+            key="margins",
+        )
+        st.caption(
+            _(
+                "Of calls that say what they cost, or whose model the built-in catalogue knows, at the rate of their time."
+            )
+        )
 
 
 def _csv(viewer: Viewer, periods: list[Period], granularity: str, user_id: str | None, by: str) -> None:

@@ -51,7 +51,7 @@ def test_prices_are_tried_in_place(visit: Visit, db: Database) -> None:
     assert figures(app) == ["2.00", "1.50", "-0.50"]
     assert "rounding up each call adds at most 0.0001 元" in " ".join(one.value for one in app.caption)
     by_model = app.dataframe[-2].value
-    assert list(by_model["How"]) == ["as charged", "from the sums"]
+    assert list(by_model["How"]) == ["from the sums", "as charged"]
     assert db.read(pricing.in_force, "a").input == 10 * MILLION
 
 

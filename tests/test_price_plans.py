@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from conftest import SECOND, Clock
 
-from billing_core import audit, ledger, pricing
+from billing_core import audit, ledger, pricing, stats
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database
@@ -15,6 +15,7 @@ from billing_core.models import Entry
 from billing_core.pricing import Change
 from billing_core.rates import More, Prices
 from billing_core.tokens import Extras, Tokens
+from billing_core.zones import zone
 
 YUAN = 1_000_000
 DAY = 86_400 * SECOND
@@ -180,3 +181,17 @@ def test_the_sums_keep_what_it_cost_upstream_and_a_reversal_takes_it_back(db: Da
     db.write(ledger.reverse, entry.id, "wrong", actor=SHELL)
     assert db.read(sums)[1:] == [(kind, -1, -1, -3_600_000_000, -10_001) for kind in (1, 2)]
     assert not check(db)
+
+
+def test_the_margin_is_what_was_charged_less_what_was_asked(db: Database, ann: str) -> None:
+    put(db, 100 * YUAN, "m")
+    charged(db, "m", Tokens(10_000, 0, extras=Extras(upstream_usd=Decimal("0.1"))))
+    entry = charged(db, "m", Tokens(10_000, 0, extras=Extras(upstream_usd=Decimal("0.1"))))
+    charged(db, "unknown", Tokens(10_000, 0))
+    periods = stats.last_periods(db.clock(), "day", zone("UTC"), 2)
+    (one,) = db.read(stats.margins, periods, actor=SHELL, user_id="ann")
+    assert (one.name, one.cost, one.asked, one.margin) == ("m", 20_000, 1_440_000_000, 5_600)
+    db.write(ledger.reverse, entry.id, "wrong", actor=SHELL)
+    assert db.read(stats.margins, periods, actor=SHELL, user_id=None) == [stats.Margin("m", 10_000, 720_000_000)]
+    with pytest.raises(Forbidden):
+        db.read(stats.margins, periods, actor=MEMBER, user_id="ann")

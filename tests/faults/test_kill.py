@@ -82,7 +82,7 @@ def test_a_killed_worker_loses_nothing(db_url: str, tmp_path: Path, rounds: int)
 
 
 def test_a_killed_server_loses_nothing(sqlite_url: str, rounds: int) -> None:
-    rounds = rounds or 4
+    rounds = rounds or 10
     db, dice = Database(sqlite_url), random.Random(6)
     key = filled(db, 10**10)
     told: list[Told] = []

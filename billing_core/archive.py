@@ -247,7 +247,7 @@ def _fill(
         _go_on_after(tx)
     findings = check_within(tx)
     if findings:
-        raise Invalid(_BROKEN, field="file", sentence=findings[0])
+        raise Invalid(_BROKEN, field="file", sentence=findings[0].told())
     newest, archived = seals.newest(tx), _archived(manifest)
     if (newest.hash if newest else seals.NOTHING_BEFORE) != archived.hash:
         raise Invalid(_BROKEN, field="file", sentence=_OTHER_SEAL)

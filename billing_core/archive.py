@@ -23,7 +23,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from . import seals
+from . import audit, seals
+from .actors import Actor
 from .check import check, check_within
 from .database import REVISION, Database, Transaction
 from .errors import BillingError, Conflict, Invalid
@@ -75,8 +76,8 @@ def export(db: Database, file: Path | str, *, progress: Progress | None = None) 
     return _archived(manifest)
 
 
-def load(db: Database, file: Path | str, *, progress: Progress | None = None) -> Archived:
-    """Fill an empty database with what `export` wrote: all of it, checked, or nothing.
+def load(db: Database, file: Path | str, *, actor: Actor | None = None, progress: Progress | None = None) -> Archived:
+    """Fill an empty database with what `export` wrote: all of it, checked, or nothing. The audit log tells that `actor` did.
 
     Raises Conflict where the database isn't empty, Invalid where the file is no archive, damaged, of another version, or
     doesn't add up; DatabaseUnavailable.
@@ -88,7 +89,7 @@ def load(db: Database, file: Path | str, *, progress: Progress | None = None) ->
         with _readable(file):
             manifest = _manifest(archive)
             _verify(archive, manifest)
-        return db.write(_fill, file, archive, manifest, progress or _nobody)
+        return db.write(_fill, file, archive, manifest, actor, progress or _nobody)
 
 
 def _nobody(_done: int, _all: int) -> None:
@@ -224,7 +225,12 @@ def _verify(archive: zipfile.ZipFile, manifest: dict[str, Any]) -> None:
 
 
 def _fill(
-    tx: Transaction, file: Path, archive: zipfile.ZipFile, manifest: dict[str, Any], progress: Progress
+    tx: Transaction,
+    file: Path,
+    archive: zipfile.ZipFile,
+    manifest: dict[str, Any],
+    actor: Actor | None,
+    progress: Progress,
 ) -> Archived:
     _must_be_empty(tx)
     every, done = sum(table["rows"] for table in manifest["tables"].values()), 0
@@ -241,10 +247,12 @@ def _fill(
         _go_on_after(tx)
     findings = check_within(tx)
     if findings:
-        raise Invalid(_BROKEN, field="file", sentence=findings[0])
+        raise Invalid(_BROKEN, field="file", sentence=findings[0].told())
     newest, archived = seals.newest(tx), _archived(manifest)
     if (newest.hash if newest else seals.NOTHING_BEFORE) != archived.hash:
         raise Invalid(_BROKEN, field="file", sentence=_OTHER_SEAL)
+    if actor is not None:
+        audit.note(tx, actor, "database.import", file.name, entries=archived.entries)
     return archived
 
 

@@ -3,6 +3,8 @@
 A page shows the sentence, the API maps `status` to HTTP once, the shell prints it and exits with 1.
 """
 
+from typing import Any, Self
+
 from .i18n import N_, translate
 
 SYSTEM_SAYS = (
@@ -10,6 +12,7 @@ SYSTEM_SAYS = (
     N_("Permission denied"),
     N_("Is a directory"),
     N_("Not a directory"),
+    N_("File exists"),
     N_("Read-only file system"),
     N_("No space left on device"),
 )
@@ -28,6 +31,19 @@ class BillingError(Exception):
 
     def sentence(self, language: str = "en") -> str:
         return translate(self.message, language, **{name: _said(each, language) for name, each in self.params.items()})
+
+    def kept(self) -> dict[str, Any]:
+        """What JSON can keep, so that it can be said in any language later on."""
+        params = {name: each.kept() if isinstance(each, BillingError) else each for name, each in self.params.items()}
+        return {"message": self.message, "params": params}
+
+    @classmethod
+    def of_kept(cls, kept: str | dict[str, Any]) -> Self:
+        """What `kept` gave; an earlier version kept a sentence in English."""
+        if isinstance(kept, str):
+            return cls(kept)
+        params = {name: cls.of_kept(each) if isinstance(each, dict) else each for name, each in kept["params"].items()}
+        return cls(kept["message"], **params)
 
 
 def _said(value: object, language: str) -> object:

@@ -59,12 +59,13 @@ def back_up_if_due(db: Database) -> Backup | None:
     folder = Path(values["backup_folder"] or (db.file or DEFAULT_FILE).parent / "backups")
     file = folder / datetime.fromtimestamp(db.clock() // 10**9, UTC).strftime("billing-%Y%m%dT%H%M%SZ.backup")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.clean(folder, _OURS.pattern)
-        done = keeping.backup(db, file)
-        _delete_old(folder, int(values["backup_keep"]))
-    except (BillingError, OSError) as error:
-        done = Backup(db.clock(), str(file), error=str(error))
+        with files.file_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            files.clean(folder, _OURS.pattern)
+            done = keeping.backup(db, file)
+            _delete_old(folder, int(values["backup_keep"]))
+    except BillingError as error:
+        done = Backup(db.clock(), str(file), error=error)
         db.write(keeping.remember, done)
     db.write(_let_go)
     return done

@@ -18,7 +18,7 @@ import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Backup:
     seal_number: int = 0
     seal_hash: str | None = None
     """Of the newest seal in it; None in an empty ledger."""
-    error: str | None = None
+    error: BillingError | None = None
 
 
 _LAST = "_last_backup"
@@ -72,11 +72,16 @@ _LAST = "_last_backup"
 def last_backup(tx: Transaction) -> Backup | None:
     """The last one that was made or tried."""
     row = tx.get(Setting, _LAST)
-    return None if row is None else Backup(**json.loads(row.value))
+    if row is None:
+        return None
+    kept = json.loads(row.value)
+    return Backup(**kept | {"error": BillingError.of_kept(kept["error"]) if kept["error"] else None})
 
 
 def remember(tx: Transaction, backup: Backup) -> None:
-    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(backup))))
+    error = backup.error.kept() if backup.error else None
+    kept = asdict(replace(backup, error=None)) | {"error": error}
+    tx.merge(Setting(name=_LAST, value=json.dumps(kept, default=str)))
 
 
 def backup(db: Database, file: Path | str, *, progress: Progress | None = None) -> Backup:

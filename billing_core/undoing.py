@@ -390,7 +390,7 @@ def _finish(tx: Transaction, job_id: int) -> None:
 
 
 def _kept(error: BillingError) -> str:
-    return json.dumps({"message": error.message, "params": error.params}, ensure_ascii=False, default=str)
+    return json.dumps(error.kept(), ensure_ascii=False, default=str)
 
 
 # Looking back
@@ -458,7 +458,7 @@ def refusals(tx: Transaction, job_id: int, *, actor: Actor, limit: int = 50) -> 
         .limit(limit)
     )
     kept = [(row.entry_id, json.loads(row.refusal)) for row in tx.connection().execute(query)]
-    return [Refusal(entry_id, BillingError(one["message"], **one["params"])) for entry_id, one in kept]
+    return [Refusal(entry_id, BillingError.of_kept(one)) for entry_id, one in kept]
 
 
 def reversals_of(tx: Transaction, job_id: int, *, actor: Actor) -> list[int]:

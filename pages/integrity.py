@@ -13,7 +13,7 @@ from billing_core.models import Seal
 
 from .parts import statements, told
 from .parts.viewer import Viewer
-from .parts.words import _, ago, count, moment, ngettext
+from .parts.words import _, ago, count, moment, ngettext, sentence
 
 HOUR_NS = 3600 * 10**9
 
@@ -49,7 +49,7 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
         if last is None:
             st.caption(_("Nobody has checked the ledger yet."))
         elif last.broken:
-            st.markdown(f":red[:material/error: {told.plain(last.broken)}]")
+            st.markdown(f":red[:material/error: {told.plain(sentence(last.broken))}]")
         else:
             st.caption(
                 ngettext(
@@ -73,7 +73,7 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
         if backup is None:
             st.caption(_("Nothing is backed up yet: set below how often it should be."))
         elif backup.error:
-            st.markdown(f":red[:material/error: {told.plain(_('It failed: {reason}', reason=backup.error))}]")
+            st.markdown(f":red[:material/error: {told.plain(_('It failed: {reason}', reason=sentence(backup.error)))}]")
         elif every_ns and at - backup.at_ns > 2 * every_ns:
             st.markdown(f":red[:material/error: {_('It is overdue: look at the log of the app.')}]")
         else:

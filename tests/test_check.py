@@ -1,5 +1,6 @@
 """Whatever is changed behind the ledger's back is found, and named."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, Transaction
+from billing_core.models import Setting
 from billing_core.tokens import Tokens
 
 MODEL = "openai/gpt-4o"
@@ -272,4 +274,26 @@ def test_what_was_found_last_is_remembered(books: Database, clock: Clock) -> Non
     known = books.read(check_module.last)
     assert known is not None
     assert known.broken is not None
-    assert "The balance of bob" in known.broken
+    assert known.broken.sentence() == check(books)[0].sentence()
+    assert "The balance of bob" in known.broken.sentence()
+    assert "bob 的余额" in known.broken.sentence("zh_CN")
+    assert known.newest_seal == check(books).newest_seal
+
+
+def test_what_was_found_last_says_how_many_more(books: Database) -> None:
+    tamper(books, "UPDATE account SET balance = balance + 10000")
+    books.write(check_module.remember, check(books))
+    known = books.read(check_module.last)
+    assert known is not None
+    assert known.broken is not None
+    assert re.search(r"\(\d more like it\.\)$", known.broken.sentence())
+    assert "另有" in known.broken.sentence("zh_CN")
+
+
+def test_what_an_earlier_version_found_last_is_read_as_it_was_kept(books: Database) -> None:
+    kept = {"at_ns": 1, "entries": 2, "seals": 3, "newest_seal": None, "broken": "Entry 7 {is} wrong."}
+    books.write(lambda tx: tx.add(Setting(name="_last_check", value=json.dumps(kept))))
+    known = books.read(check_module.last)
+    assert known is not None
+    assert known.broken is not None
+    assert known.broken.sentence("zh_CN") == "Entry 7 {is} wrong."

@@ -1,13 +1,17 @@
 """One short transaction on one account's rows: accounts don't wait for each other, and nobody sees a deadlock."""
 
+import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
-from conftest import Clock
+from conftest import NOON, SECOND, Clock
 from sqlalchemy import event
 from test_invariants import at_once
 
@@ -15,9 +19,9 @@ from billing_core import accounts, ledger
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction
-from billing_core.errors import Conflict, DatabaseUnavailable
+from billing_core.errors import BillingError, Conflict, DatabaseUnavailable, UnknownAccount
 from billing_core.idempotency import Once
-from billing_core.ledger import Receipt
+from billing_core.ledger import Charge, Receipt
 from billing_core.tokens import Tokens
 
 CALL = ("m", Tokens(1000, 10))
@@ -34,74 +38,171 @@ def team(db: Database, ann: str) -> Database:
     return db
 
 
+Statement = tuple[str, dict[str, Any]]
+
+
 @contextmanager
-def watched(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that the database is sent, with their parameters."""
-    seen: list[tuple[str, Any]] = []
+def transactions(db: Database) -> Iterator[list[list[Statement]]]:
+    """The transactions that begin: the statements of each, with their parameters by name."""
+    begun: list[list[Statement]] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append((" ".join(statement.split()), parameters))
+    def begin(_connection: Any) -> None:
+        begun.append([])
 
+    def note(_connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+        named = context.compiled_parameters if context.compiled else [{}]
+        if not statement.startswith("BEGIN"):
+            begun[-1] += [(" ".join(statement.split()), each) for each in named]
+
+    event.listen(db.engine, "begin", begin)
     event.listen(db.engine, "before_cursor_execute", note)
     try:
-        yield seen
+        yield begun
     finally:
+        event.remove(db.engine, "begin", begin)
         event.remove(db.engine, "before_cursor_execute", note)
 
 
-def account_number(db: Database, user_id: str) -> int:
-    return db.read(lambda tx: accounts.find(tx, user_id).id or 0)
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who has which account and which hold, by their numbers."""
+
+    accounts: dict[int, str]
+    holds: dict[int, str]
+
+    @classmethod
+    def of(cls, db: Database) -> Self:
+        def rows(tx: Transaction, statement: str) -> dict[int, str]:
+            return {row[0]: row[1] for row in tx.connection().execute(sa.text(statement))}
+
+        holds = "SELECT h.precharge_id, a.user_id FROM hold h JOIN account a ON a.id = h.account_id"
+        return cls(db.read(rows, "SELECT id, user_id FROM account"), db.read(rows, holds))
+
+    def named(self, statement: str, parameters: dict[str, Any]) -> set[str]:
+        """Whose rows a statement writes or locks."""
+        found = re.match(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)|SELECT .* FROM (\w+) .*FOR UPDATE", statement)
+        if found is None or (table := found[1] or found[2]) == "idempotency":
+            return set()
+        assert table in ("account", "entry", "hold", "usage_sum"), statement
+        users = set()
+        for name, value in parameters.items():
+            match re.sub(r"_\d+$", "", name), table:
+                case ("user_id", _):
+                    users.add(value)
+                case ("account_id", _) | ("id", "account"):
+                    users.add(self.accounts[value])
+                case ("precharge_id", "hold") if statement.startswith("UPDATE"):
+                    users.add(self.holds[value])
+        assert users, (statement, parameters)
+        return users
+
+    def in_turn(self, transaction: list[Statement]) -> list[str]:
+        """Whose rows a transaction writes or locks, in its order."""
+        every = [user for statement in transaction for user in sorted(self.named(*statement))]
+        return [user for place, user in enumerate(every) if place == 0 or every[place - 1] != user]
 
 
-OPERATIONS: dict[str, Callable[[Database], Any]] = {
-    "recharge": lambda db: db.write(ledger.recharge, "ann", 100, actor=SHELL, once=Once.of(SHELL, "r", 1)),
-    "charge": lambda db: db.write(ledger.charge, "ann", *CALL, actor=SHELL, once=Once.of(SHELL, "c", 1)),
-    "precharge": lambda db: db.write(ledger.precharge, "ann", "m", 10, 10, actor=SHELL, once=Once.of(SHELL, "p", 1)),
+OPERATIONS: dict[str, Callable[[Database, int, int], Any]] = {
+    "recharge": lambda db, _hold, _call: db.write(
+        ledger.recharge, "ann", 100, actor=SHELL, once=Once.of(SHELL, "r", 1)
+    ),
+    "charge": lambda db, _hold, _call: db.write(ledger.charge, "ann", *CALL, actor=SHELL, once=Once.of(SHELL, "c", 1)),
+    "precharge": lambda db, _hold, _call: db.write(
+        ledger.precharge, "ann", "m", 10, 10, actor=SHELL, once=Once.of(SHELL, "p", 1)
+    ),
+    "settle": lambda db, hold, _call: db.write(
+        ledger.settle, hold, Tokens(5, 5), actor=SHELL, once=Once.of(SHELL, "s", 1)
+    ),
+    "refund": lambda db, hold, _call: db.write(ledger.refund, hold, actor=SHELL, once=Once.of(SHELL, "f", 1)),
+    "reverse": lambda db, _hold, call: db.write(
+        ledger.reverse, call, "wrong", actor=SHELL, once=Once.of(SHELL, "v", 1)
+    ),
 }
 
 
-def hold(db: Database) -> int:
-    return db.read(
-        lambda tx: int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry WHERE type = 'precharge'")))
-    )
+@pytest.fixture
+def call(team: Database) -> int:
+    """The number of a charge of Ann's."""
+    return team.write(ledger.charge, "ann", *CALL, actor=SHELL).entry_id
 
 
-def charged(db: Database) -> int:
-    return db.read(lambda tx: int(tx.connection().scalar(sa.text("SELECT min(id) FROM entry WHERE type = 'deduct'"))))
+def hold(db: Database, user_id: str, seconds: int) -> int:
+    """The number of a precharge."""
+    return db.write(ledger.precharge, user_id, "m", 10, 10, actor=SHELL, ttl_seconds=seconds).entry_id
 
 
-@pytest.mark.parametrize("operation", [*OPERATIONS, "settle", "refund", "reverse"])
-def test_a_write_is_one_transaction_on_one_accounts_rows(team: Database, operation: str) -> None:
-    team.write(ledger.precharge, "ann", "m", 10, 10, actor=SHELL)
-    ann = account_number(team, "ann")
-    number = hold(team), charged(team)
-    begun: list[Any] = []
+def ended(db: Database) -> list[tuple[str, int]]:
+    """Whose holds have ended, and which."""
+    statement = "SELECT a.user_id, h.precharge_id FROM hold h JOIN account a ON a.id = h.account_id "
+    statement += "WHERE ended_by IS NOT NULL ORDER BY 1, 2"
+    return db.read(lambda tx: [(row[0], row[1]) for row in tx.connection().execute(sa.text(statement))])
 
-    def begin(connection: Any) -> None:
-        begun.append(connection)
 
-    event.listen(team.engine, "begin", begin)
-    with watched(team) as seen:
-        {"settle": lambda: team.write(ledger.settle, number[0], Tokens(5, 5), actor=SHELL, once=Once.of(SHELL, "s", 1)),
-         "refund": lambda: team.write(ledger.refund, number[0], actor=SHELL, once=Once.of(SHELL, "f", 1)),
-         "reverse": lambda: team.write(ledger.reverse, number[1], "wrong", actor=SHELL, once=Once.of(SHELL, "v", 1)),
-         }.get(operation, lambda: OPERATIONS[operation](team))()  # fmt: skip
-    event.remove(team.engine, "begin", begin)
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("due", [0, 3], ids=["", "with holds due"])
+def test_a_write_is_one_transaction_on_one_accounts_rows(
+    team: Database, clock: Clock, call: int, operation: str, due: int
+) -> None:
+    """What has expired of the account is written down in it; what has of others is not its business."""
+    open_one, expired = hold(team, "ann", 900), [("ann", hold(team, "ann", 60 + n)) for n in range(due)]
+    hold(team, "bob", 60)
+    clock.forward(seconds=600)
+    owners = Owners.of(team)
+    with transactions(team) as begun:
+        OPERATIONS[operation](team, open_one, call)
     assert len(begun) == 1
-    written = [
-        (statement, parameters)
-        for statement, parameters in seen
-        if statement.startswith(("INSERT", "UPDATE", "DELETE")) or "FOR UPDATE" in statement
+    assert owners.in_turn(begun[0]) == ["ann"]
+    assert len(begun[0]) <= (16 if due == 0 else 20 + 3 * due)
+    assert [one for one in ended(team) if one != ("ann", open_one)] == expired
+    assert not check(team)
+
+
+def test_a_batch_is_one_transaction_that_takes_one_account_after_the_other(team: Database, clock: Clock) -> None:
+    """In the order of their ids, whatever the batch's is; each charge within a savepoint of its own."""
+    expired = [("bob", hold(team, "bob", 60))]
+    hold(team, "cid", 60)
+    clock.forward(seconds=60)
+    owners = Owners.of(team)
+    users = ["bob", "ann", "nobody", "bob", "ann"]
+    batch = [Charge(user, *CALL, once=Once.of(SHELL, f"b-{n}", n)) for n, user in enumerate(users)]
+    with transactions(team) as begun:
+        done = team.write(ledger.charge_many, batch, actor=SHELL)
+    assert [one.user_id if isinstance(one, Receipt) else type(one) for one in done] == [
+        *("bob", "ann", UnknownAccount, "bob", "ann")
     ]
-    assert written
-    for statement, parameters in written:
-        values = list(parameters.values()) if isinstance(parameters, dict) else list(parameters)
-        if "idempotency" in statement:
-            assert statement.startswith("INSERT INTO idempotency")
-        else:  # the account, its entries, its holds, its sums: each statement names Ann
-            assert ann in values or "ann" in values or number[0] in values, (statement, values)
-            assert any(f" {table} " in f"{statement} " for table in ("account", "entry", "hold", "usage_sum"))
-    assert len(seen) <= 16
+    assert len(begun) == 1
+    assert [user for user in owners.in_turn(begun[0]) if user != "nobody"] == ["ann", "bob"]
+    starts = [place for place, (statement, _) in enumerate(begun[0]) if statement.startswith("SAVEPOINT")]
+    assert len(starts) == len(batch)
+    for first, last in pairwise([*starts, len(begun[0])]):
+        assert len(owners.in_turn(begun[0][first:last])) == 1
+    assert ended(team) == expired
+    assert not check(team)
+
+
+def test_expiry_is_one_transaction_an_account(team: Database, clock: Clock) -> None:
+    expired = [(user, hold(team, user, 60)) for user in ("ann", "ann", "bob")]
+    hold(team, "cid", 900)
+    clock.forward(seconds=60)
+    owners = Owners.of(team)
+    with transactions(team) as begun:
+        ledger.note_expired(team)
+    assert [owners.in_turn(each) for each in begun] == [[], ["ann"], ["bob"]]  # the first only looks
+    assert ended(team) == expired
+    with transactions(team) as begun:
+        ledger.note_expired(team)
+    assert [len(each) for each in begun] == [1]  # nothing is due: one look
+    assert not check(team)
+
+
+def test_expiry_in_one_transaction_takes_accounts_in_the_order_of_a_batch(team: Database, clock: Clock) -> None:
+    expired = sorted((user, hold(team, user, 60)) for user in ("cid", "ann", "bob"))
+    clock.forward(seconds=60)
+    owners = Owners.of(team)
+    with transactions(team) as begun:
+        assert team.write(ledger.expire_holds) == 3
+    assert [owners.in_turn(each) for each in begun] == [["ann", "bob", "cid"]]
+    assert ended(team) == expired
 
 
 def test_accounts_never_wait_for_each_other_on_postgres(postgres_database: str) -> None:
@@ -176,16 +277,16 @@ def test_with_thousands_of_holds_expiry_is_exact_and_costs_others_nothing(team: 
 
     before = team.read(lambda tx: accounts.find(tx, "ann").balance)
     held = [one.cost for one in team.write(many)]
-    with watched(team) as without:
+    with transactions(team) as without:
         team.write(ledger.charge, "bob", *CALL, actor=SHELL)
     for passed in (1, 999, 500, 499):
         clock.forward(seconds=passed)
         elapsed = (clock.now_ns - team.read(lambda tx: accounts.find(tx, "ann").created_at_ns)) // 10**9
         left = team.read(lambda tx: ledger.balance(tx, accounts.find(tx, "ann")))
         assert left == before - sum(held[elapsed:])
-    with watched(team) as with_some_due:
+    with transactions(team) as with_some_due:
         team.write(ledger.charge, "bob", *CALL, actor=SHELL)
-    assert len(with_some_due) == len(without)
+    assert [len(each) for each in with_some_due] == [len(each) for each in without]
     ledger.note_expired(team)
     assert team.read(lambda tx: accounts.find(tx, "ann").balance) == before - held[-1]
     assert not check(team)
@@ -203,6 +304,74 @@ def test_a_settle_and_an_expiry_at_the_deadline_end_a_hold_once(team: Database, 
         assert isinstance(settled, Conflict)  # the deadline has come, whoever writes it down
         assert team.read(lambda tx: ledger.balance(tx, accounts.find(tx, "ann"))) == before
     assert not check(team)
+
+
+def test_a_settle_and_an_expiry_around_the_deadline_end_a_hold_once(db_url: str) -> None:
+    """Each thread's clock says another moment within some milliseconds of the deadline, as servers' clocks do."""
+    moment, dice = threading.local(), random.Random(9)
+    db = Database(db_url, clock=lambda: getattr(moment, "now_ns", NOON))
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    db.write(ledger.recharge, "ann", 10**8, actor=SHELL)
+    deadline = NOON + 60 * SECOND
+    ends: dict[str, int] = {}
+
+    def told(now_ns: int, operation: Callable[..., Any], *args: Any, **named: Any) -> Callable[[], Any]:
+        def run() -> Any:
+            moment.now_ns = now_ns
+            return db.write(operation, *args, **named)
+
+        return run
+
+    for number in range(40):
+        one = db.write(ledger.precharge, "ann", "m", 10, 10, actor=SHELL, ttl_seconds=60).entry_id
+        before = db.read(lambda tx: accounts.find(tx, "ann").total_consumed)
+        # Some rounds lie before the deadline, some after it, most on both sides.
+        low, high = ((-5, -1), (0, 5), (-2, 2), (-1, 0))[number % 4]
+        times = [deadline + dice.randint(low * 10**6, high * 10**6) for _ in range(8)]
+        enders = [*[ledger.settle] * 3, ledger.refund]
+        asked = [
+            told(at, end, one, *([Tokens(1, 1)] if end is ledger.settle else []), actor=SHELL)
+            for at, end in zip(times, enders, strict=False)
+        ]
+        asked += [told(at, ledger.expire_holds) for at in times[4:7]]
+        asked.append(told(times[7], ledger.charge, "ann", *CALL, actor=SHELL))
+        dice.shuffle(asked)
+        done = at_once(*asked)
+        won = [each for each in done if isinstance(each, Receipt) and each.type in ("settle", "refund")]
+        refused = [each for each in done if isinstance(each, BillingError)]
+        swept = sum(each for each in done if isinstance(each, int))
+        charged = next(each for each in done if isinstance(each, Receipt) and each.type == "deduct")
+        assert all(isinstance(each, Conflict) for each in refused)
+        assert len(won) + len(refused) == 4
+        assert len(won) <= 1
+        if won:
+            assert won[0].created_at_ns < deadline
+            assert swept == 0
+        if max(times[:4]) < deadline and max(times) < deadline:
+            assert won  # nobody saw it expire
+        how, end, ended_ns = db.read(_end_of, one) or ("", 0, 0)
+        assert (end in [each.entry_id for each in won]) if won else how in ("expire", "")
+        if how == "":  # nobody looked after the deadline who could write it down: whoever comes next does
+            assert min(times[:4]) >= deadline > max(times[4:])
+            assert told(deadline, ledger.expire_holds)() == 1
+        elif how == "expire":
+            assert ended_ns == deadline
+        ends[how or "next"] = ends.get(how or "next", 0) + 1
+        consumed = db.read(lambda tx: accounts.find(tx, "ann").total_consumed)
+        assert consumed == before + charged.cost + sum(each.cost for each in won)
+        assert db.read(lambda tx: accounts.find(tx, "ann").balance) == 10**8 - consumed
+        assert db.read(lambda tx: accounts.find(tx, "ann").hold_expires_at_ns) is None
+        moment.now_ns = NOON
+    assert not check(db)
+    assert {"settle", "expire"} <= set(ends), ends
+    db.close()
+
+
+def _end_of(tx: Transaction, precharge_id: int) -> tuple[str, int, int] | None:
+    """The type, the number and the time of the entry that ended a hold."""
+    statement = "SELECT type, id, created_at_ns FROM entry WHERE precharge_id = :id"
+    found = tx.connection().execute(sa.text(statement), {"id": precharge_id}).one_or_none()
+    return None if found is None else (found[0], found[1], found[2])
 
 
 def test_a_lock_that_is_not_had_in_time_is_a_busy_database(postgres_database: str) -> None:

@@ -89,12 +89,24 @@ def test_a_backup_that_fails_is_told_and_tried_again(scheduled: Database, tmp_pa
     known = scheduled.read(keeping.last_backup)
     assert known is not None
     assert known.error
+    reasons = ("File exists", "文件已存在")
+    assert [r in known.error.sentence(each) for r, each in zip(reasons, ("en", "zh_CN"), strict=True)] == [True, True]
     (tmp_path / "kept").unlink()
     clock.forward(seconds=3601)
     keeper.tick(scheduled)
     known = scheduled.read(keeping.last_backup)
     assert known is not None
     assert known.error is None
+
+
+def test_a_backup_of_a_ledger_that_does_not_add_up_fails_and_says_why_in_any_language(scheduled: Database) -> None:
+    scheduled.write(lambda tx: tx.connection().execute(sa.text("UPDATE account SET balance = balance + 1")))
+    keeper.tick(scheduled)
+    known = scheduled.read(keeping.last_backup)
+    assert known is not None
+    assert known.error
+    assert "no backup was made. The balance of " in known.error.sentence()
+    assert "的余额记为" in known.error.sentence("zh_CN")
 
 
 def test_a_clock_that_was_set_back_does_not_keep_backups_from_being_made(

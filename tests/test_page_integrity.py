@@ -77,7 +77,8 @@ def test_a_check_that_found_something_is_red_and_names_the_row(visit: Visit, db:
         connection.commit()
     app = press(visit("integrity", "boss"), "Check the ledger now")
     assert ":red[" in words(app)
-    assert "ann" in words(app)
+    assert "The balance of ann" in words(app)
+    assert "ann 的余额" in words(visit("integrity", "boss", lang="zh_CN"))
 
 
 def test_everything_is_sealed_and_the_seal_can_be_copied(visit: Visit, db: Database) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from ..database import Transaction
-from ..errors import Conflict
-from ..i18n import N_, translate
+from ..errors import BillingError, Conflict
+from ..i18n import N_
 from ..models import Setting
 
 Progress = Callable[[int, int], None]
@@ -23,11 +23,14 @@ class Finding:
     more: int = 0
     """How many other rows break the same rule."""
 
+    def told(self) -> BillingError:
+        one = BillingError(self.message, **self.params)
+        if not self.more:
+            return one
+        return BillingError("{one} {more}", one=one, more=BillingError(N_("({more} more like it.)"), more=self.more))
+
     def sentence(self, language: str = "en") -> str:
-        text = translate(self.message, language, **self.params)
-        if self.more:
-            text += " " + translate(N_("({more} more like it.)"), language, more=self.more)
-        return text
+        return self.told().sentence(language)
 
 
 class Findings(list[Finding]):
@@ -53,18 +56,18 @@ class Findings(list[Finding]):
     def must_be_none(self, message: str) -> None:
         """Raises Conflict with `message`, whose {sentence} tells the first."""
         if self:
-            raise Conflict(message, sentence=self[0])
+            raise Conflict(message, sentence=self[0].told())
 
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """What the last check said; `broken` is the first finding's sentence in English, None where everything added up."""
+    """What the last check said; `broken` is its first finding, None where everything added up."""
 
     at_ns: int
     entries: int
     seals: int
     newest_seal: str | None
-    broken: str | None
+    broken: BillingError | None
 
 
 _LAST = "_last_check"
@@ -72,12 +75,15 @@ _LAST = "_last_check"
 
 def remember(tx: Transaction, findings: Findings) -> None:
     """Keep when the ledger was checked, and what came of it."""
-    broken = findings[0].sentence() if findings else None
-    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, broken)
-    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told))))
+    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, None)
+    broken = findings[0].told().kept() if findings else None
+    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told) | {"broken": broken}, default=str)))
 
 
 def last(tx: Transaction) -> Last | None:
     """What the last check said; None where there was none yet."""
     row = tx.get(Setting, _LAST)
-    return None if row is None else Last(**json.loads(row.value))
+    if row is None:
+        return None
+    kept = json.loads(row.value)
+    return Last(**kept | {"broken": BillingError.of_kept(kept["broken"]) if kept["broken"] else None})

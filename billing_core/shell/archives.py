@@ -27,10 +27,10 @@ def import_all(
 ) -> None:
     """Fill an empty database with an archive, all of it, checked, or nothing. People sign in anew."""
     from .. import archive
+    from ..actors import SHELL
 
     with progress_bar(N_("Importing")) as progress:
-        done = archive.load(db(), file, progress=progress)
-    audits.note("database.import", file.name, entries=done.entries)
+        done = archive.load(db(), file, actor=SHELL, progress=progress)
     say_number(
         "Imported {n} entry from {file}: everything adds up.",
         "Imported {n} entries from {file}: everything adds up.",

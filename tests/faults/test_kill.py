@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,16 +13,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import pytest
+import sqlalchemy as sa
+from conftest import postgres_url
 from test_api_server import CALL, filled
 
-from billing_core import accounts, ledger, pricing
+from billing_core import accounts, archive, demo, ledger, pricing, seals
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.archive import Archived
+from billing_core.check import check
+from billing_core.database import Database, prepare
 
-from .acknowledged import Told, compare, read
+from .acknowledged import TOLD, Told, compare, read
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 PATHS = os.pathsep.join((str(PROJECT), str(PROJECT / "tests")))
@@ -75,7 +82,7 @@ def test_a_killed_worker_loses_nothing(db_url: str, tmp_path: Path, rounds: int)
 
 
 def test_a_killed_server_loses_nothing(sqlite_url: str, rounds: int) -> None:
-    rounds = rounds or 4
+    rounds = rounds or 10
     db, dice = Database(sqlite_url), random.Random(6)
     key = filled(db, 10**10)
     told: list[Told] = []
@@ -142,6 +149,124 @@ def test_a_killed_shell_command_loses_nothing(sqlite_url: str, rounds: int) -> N
     assert killed
     compare(db, told, "kill -9 of a shell command", killed)
     db.close()
+
+
+class Commands:
+    """Shell commands, one after the other; some are killed."""
+
+    def __init__(self, process: subprocess.Popen[str], out: Path) -> None:
+        self.process, self.out = process, out
+
+    def run(self, url: str, *words: str, seconds: float | None = None) -> tuple[int, str]:
+        """Its exit code and what it said; after so many seconds it is killed."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps([url, str(self.out), words]) + "\n")
+        self.process.stdin.flush()
+        number = int(self.process.stdout.readline())
+        if seconds is not None and not select.select([self.process.stdout], [], [], seconds)[0]:
+            os.kill(number, signal.SIGKILL)
+        return int(self.process.stdout.readline()), self.out.read_text()
+
+
+@contextmanager
+def commands(out: Path) -> Iterator[Commands]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "faults.commands"],
+        env=os.environ | {"PYTHONPATH": PATHS}, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            yield Commands(process, out)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def an_archive(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Archived]:
+    """A demo's weeks, and what is in them."""
+    place = tmp_path_factory.mktemp("archive")
+    shutil.copy(sqlite_template, place / "billing.db")
+    db = Database(f"sqlite:///{place / 'billing.db'}")
+    demo.fill(db, members=5, days=20, entries=3000)
+    done = archive.export(db, place / "all.zip")
+    db.close()
+    return place / "all.zip", done
+
+
+class Empty(Protocol):
+    def __call__(self, number: int) -> str: ...
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Empty]:
+    """Gives URLs of databases that nobody has used: SQLite's file isn't even there, Postgres's has no tables."""
+    if request.param == "sqlite":
+        yield lambda number: f"sqlite:///{tmp_path / f'{number}.db'}"
+        return
+    admin: sa.Connection = request.getfixturevalue("postgres_admin")
+    server, made = request.getfixturevalue("postgres_server"), list[str]()
+
+    def another(number: int) -> str:
+        made.append(f"import{number}")
+        admin.execute(sa.text(f"CREATE DATABASE {made[-1]}"))
+        return postgres_url(server, made[-1])
+
+    yield another
+    for name in made:
+        admin.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def alone(db: Database) -> None:
+    """Wait until the server has noticed that its client is gone."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+    while not db.is_sqlite and db.read(lambda tx: tx.connection().scalar(sa.text(others))):
+        time.sleep(0.01)
+
+
+def imported(db: Database) -> tuple[int, int, list[str]]:
+    """How many entries there are, how often the audit log tells of an import, and what is broken."""
+    statements = ("SELECT count(*) FROM entry", "SELECT count(*) FROM audit WHERE action = 'database.import'")
+    entries, noted = db.read(lambda tx: [tx.connection().scalar(sa.text(each)) or 0 for each in statements])
+    return entries, noted, [one.sentence() for one in check(db)]
+
+
+def test_a_killed_import_has_brought_all_or_nothing(
+    empty: Empty, an_archive: tuple[Path, Archived], tmp_path: Path, rounds: int
+) -> None:
+    """Asked again, it brings all, or says that the database isn't empty: then all was there."""
+    rounds = rounds or 12
+    dice, (file, whole) = random.Random(10), an_archive
+    killed, acknowledged, nothing = 0, 0, 0
+    with commands(tmp_path / "said") as shell:
+        for more in (1, 2):  # the first is slower
+            start = time.monotonic()
+            assert shell.run(empty(rounds + more), "import", str(file))[0] == 0
+            seconds = time.monotonic() - start
+        for number in range(rounds):
+            url = empty(number)
+            code, said = shell.run(url, "import", str(file), seconds=dice.uniform(0, 1.1) * seconds)
+            assert code in (0, -signal.SIGKILL), said
+            db = Database(url)
+            alone(db)
+            prepare(db)  # as whatever comes next does
+            entries, noted, broken = imported(db)
+            assert (entries, noted, broken) in ((0, 0, []), (whole.entries, 1, []))
+            killed += code != 0
+            if "Imported" in said:
+                acknowledged += 1
+                assert entries
+            nothing += not entries
+            code, said = shell.run(url, "import", str(file))
+            assert (code, "not empty" in said) == ((1, True) if entries else (0, False)), said
+            assert imported(db) == (whole.entries, 1, [])
+            newest = db.read(seals.newest)
+            assert newest is not None
+            assert newest.hash == whole.hash
+            kind = db.engine.dialect.name
+            db.close()
+    assert killed
+    assert nothing
+    TOLD.append((f"kill -9 of an import, {kind}", rounds, acknowledged, 0, 0))
 
 
 @pytest.mark.parametrize("kept", ["with its WAL", "without its WAL"])

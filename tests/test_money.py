@@ -246,3 +246,19 @@ def test_no_module_that_money_goes_through_knows_floats(module: str) -> None:
         assert not (isinstance(node, ast.Constant) and isinstance(node.value, float)), ast.unparse(node)
         assert not (isinstance(node, ast.Name) and node.id in ("float", "round")), ast.unparse(node)
         assert not (isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Div)), ast.unparse(node)
+
+
+def test_the_smallest_amount_has_its_sign_and_a_column_has_two_decimals_at_least() -> None:
+    assert money.format_yuan(1, sign=True) == "+0.0001"
+    assert [money.decimals_needed(amounts) for amounts in ([], [10_000], [100], [101], [110], [10_000, 110])] == [
+        2,
+        2,
+        2,
+        4,
+        3,
+        3,
+    ]
+
+
+def test_a_whole_price_is_written_without_an_exponent() -> None:
+    assert [str(money.price_yuan(micro)) for micro in (18_000_000, 100_000_000, 500_000)] == ["18", "100", "0.5"]

@@ -9,9 +9,10 @@ from conftest import NOON, SECOND, Clock
 from billing_core import accounts, audit, ledger, price_rules, pricing
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
+from billing_core.errors import Forbidden, Invalid
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge
-from billing_core.models import Account, Entry, Price, PriceChange, PriceWithdrawal
+from billing_core.models import Account, Entry, Price, PriceChange, PriceRule, PriceWithdrawal
 from billing_core.pricing import Change
 from billing_core.rates import More, Prices, Tier
 from billing_core.tokens import Extras, Tokens, extras_from
@@ -255,3 +256,111 @@ def test_a_repeated_settle_tells_of_a_frozen_account_again(db: Database, ann: st
     once = Once.of(SHELL, "key", "settle")
     first, again = (db.write(ledger.settle, held.entry_id, ONE, actor=SHELL, once=once) for _ in range(2))
     assert (first.status, again.status, again.replayed) == ("frozen", "frozen", True)
+
+
+def test_history_and_plans_are_in_the_order_of_their_starts(db: Database, clock: Clock) -> None:
+    put(db, 1, valid_from_ns=clock.now_ns + 2 * DAY)
+    put(db, 2, valid_from_ns=clock.now_ns + DAY)
+    put(db, 3)
+    assert [one.input for one in db.read(pricing.history, "m")] == [1, 2, 3]
+    assert [one.input for one in db.read(pricing.planned)] == [2, 1]
+    withdrawn = db.write(pricing.withdraw, db.read(pricing.planned)[0].price_id, actor=SHELL)
+    assert (withdrawn.model, withdrawn.input, withdrawn.withdrawn) == ("m", 2, True)
+
+
+def test_undoing_brings_back_the_newest_of_before_with_where_it_came_from(db: Database, clock: Clock) -> None:
+    put(db, 9, valid_from_ns=clock.now_ns + 2 * SECOND)
+    put(db, 8, valid_from_ns=clock.now_ns + SECOND)
+    db.write(pricing.withdraw, put(db, 7, valid_from_ns=clock.now_ns + 3 * SECOND), actor=SHELL)
+    clock.forward(seconds=5)
+    origin = '{"catalogue":"old"}'
+    changes = []
+    for price, origin_of in ((20, origin), (30, '{"catalogue":"new"}')):
+        seen = db.read(pricing.in_force, "m").price_id
+        changes.append(
+            db.write(pricing.apply, [Change("m", Prices(price, 1), seen, origin_of)], actor=SHELL, what="list")
+        )
+        clock.forward(seconds=1)
+    db.write(pricing.undo_change, changes[1], actor=SHELL)
+    (again,) = db.read(pricing.listed)
+    assert (again.model, again.input, again.origin) == ("m", 20, origin)
+    undoing = db.read(lambda tx: tx.get_one(Price, again.price_id).change_id)
+    assert undoing not in (None, *changes)
+    assert db.read(pricing.from_lists) == ["m"]
+    clock.forward(seconds=1)
+    put(db, 40)
+    assert db.read(pricing.from_lists) == []
+
+
+def test_undoing_a_first_price_of_a_list_brings_back_the_one_set_last_before(db: Database, clock: Clock) -> None:
+    put(db, 9, valid_from_ns=clock.now_ns + 2 * SECOND)
+    put(db, 8, valid_from_ns=clock.now_ns + SECOND)
+    db.write(pricing.withdraw, put(db, 7, valid_from_ns=clock.now_ns + 3 * SECOND), actor=SHELL)
+    clock.forward(seconds=5)
+    seen = db.read(pricing.in_force, "m").price_id
+    change = db.write(pricing.apply, [Change("m", Prices(20, 1), seen)], actor=SHELL, what="list")
+    db.write(pricing.undo_change, change, actor=SHELL)
+    assert db.read(pricing.in_force, "m").input == 9
+
+
+def test_a_rule_shows_what_it_would_change_before_it_is_set(db: Database, ann: str) -> None:
+    put(db, 5, "house/own")
+    put(db, 6, "router/priced")
+    for model in ("router/house/own", "router/x", "other"):
+        charge(db, model)
+    models = ["router/house/own", "router/priced", "router/x", "other"]
+    changed = db.read(pricing.preview_rule, "router/*", "*", models, actor=SHELL)
+    assert [(model, before.source, after.priced_as) for model, before, after in changed] == [
+        ("router/house/own", "default", "house/own")
+    ]
+    rule = db.write(price_rules.set_rule, "router/*", "*", actor=SHELL)
+    assert (rule.pattern, rule.target, rule.since_ns) == ("router/*", "*", db.clock())
+    assert db.read(pricing.preview_rule, "router/*", "*", models, actor=SHELL) == []
+    narrower = db.read(pricing.preview_rule, "router/house/*", "router/priced", models, actor=SHELL)
+    assert [(model, before.input, after.input) for model, before, after in narrower] == [("router/house/own", 5, 6)]
+    instead = db.read(pricing.preview_rule, "router/*", "router/priced", models, actor=SHELL)
+    assert [model for model, _before, _after in instead] == ["router/house/own", "router/x"]
+    with pytest.raises(Forbidden):
+        db.read(pricing.preview_rule, "a", "b", models, actor=Actor(1, "ann", "Ann"))
+
+
+def test_there_are_so_many_rules_and_no_more(db: Database) -> None:
+    db.write(lambda tx: [price_rules.set_rule(tx, f"{n}*****", "x", actor=SHELL) for n in range(500)])
+    db.write(price_rules.set_rule, "7*****", "y" * 200, actor=SHELL)
+    with pytest.raises(Invalid) as refused:
+        db.write(price_rules.set_rule, "one more", "x", actor=SHELL)
+    assert (str(refused.value), refused.value.field) == (
+        "There are 500 rules, which is the most. End one first.",
+        "pattern",
+    )
+    db.write(price_rules.end_rule, "7*****", actor=SHELL)
+    db.write(price_rules.set_rule, "x" * 200, "x", actor=SHELL)
+
+
+def test_who_set_a_rule_is_kept_and_what_is_no_text_is_none(db: Database) -> None:
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    db.write(price_rules.set_rule, "a", "b", actor=BOSS)
+    assert row(db, PriceRule, 1).operator_id == 1
+    with pytest.raises(Invalid):
+        db.write(price_rules.set_rule, None, "b", actor=SHELL)
+    with pytest.raises(Invalid):
+        db.write(price_rules.set_rule, "a", 7, actor=SHELL)
+
+
+def test_a_model_keeps_its_number(db: Database) -> None:
+    put(db, 1, "b")
+    put(db, 1, "a")
+    assert db.read(pricing.model_names) == {"a": 2, "b": 1}
+
+
+def test_what_a_rule_gives_is_previewed_and_listed(db: Database, ann: str) -> None:
+    put(db, 5, "house/own")
+    put(db, 6, "router/house/own")
+    db.write(price_rules.set_rule, "router/*", "*", actor=SHELL)
+    db.write(price_rules.set_rule, "mine/*", "openai/*", actor=SHELL)
+    charge(db, "mine/gpt-4o")
+    seen = db.read(pricing.in_force, "router/house/own").price_id
+    ((before, after),) = db.read(pricing.preview, [Change("router/house/own", None, seen)])
+    assert (before.input, after.input, after.priced_as) == (6, 5, "house/own")
+    assert {one.model: one.rates.priced_as for one in db.read(pricing.current)}["mine/gpt-4o"] == "openai/gpt-4o"
+    assert not any(one.withdrawn for one in db.read(pricing.listed))

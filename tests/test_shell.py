@@ -578,6 +578,53 @@ def test_a_price_is_set_shown_and_retired(run: Run) -> None:
     assert refused("price", "retire", "a/b").startswith("No price is set for a/b")
 
 
+def test_all_of_a_price_is_set_and_shown(run: Run) -> None:
+    options = ["--cache-write-1h", "36", "--audio-input", "80", "--call", "0.001", "--tool", "web_search=0.07"]
+    options += ["--tier", "200000:36,108,3.6", "--service-tier", "batch=0.5", "--service-tier", "priority=2"]
+    run("price", "set", "a/b", "18", "72", *options)
+    assert answer("price", "show", "a/b")["further"] == {
+        "cache_write_1h": 36_000_000, "audio_input": 80_000_000, "call": 1_000, "tools": {"web_search": 70_000},
+        "service_tiers": {"batch": 500_000, "priority": 2_000_000},
+        "tiers": [{"above": 200_000, "input": 36_000_000, "output": 108_000_000, "cache_read": 3_600_000}],
+    }  # fmt: skip
+    assert '"web_search":70000' in run("price", "show", "a/b").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tier", "x:1,2"], "“x:1,2” is no tier. Write it like 200000:36,108."),
+        (["--tier", "5:1"], "“5:1” is no tier. Write it like 200000:36,108."),
+        (["--tool", "web_search"], "“” is not a price."),
+        (["--tool", "=1"], "A tool or service tier has a name of 1 to 100 characters"),
+        (["--service-tier", "batch=1001"], "A multiplier is a number from 0 to 1000."),
+        (["--audio-input", "-1"], "A price can't be below 0."),
+    ],
+)
+def test_what_is_no_component_is_one_sentence(run: Run, options: list[str], sentence: str) -> None:
+    assert refused("price", "set", "a/b", "1", "2", *options).startswith(sentence)
+
+
+def test_a_rule_is_set_listed_and_ended(run: Run) -> None:
+    run("price", "set", "a/b", "18", "72")
+    assert run("rule", "list").stderr.startswith("No rule yet.")
+    assert run("rule", "set", "router/*", "*").stdout == "router/* costs what * does, from now on.\n"
+    assert answer("price", "show", "router/a/b")["priced_as"] == "a/b"
+    assert "router/*" in run("price", "show", "router/a/b").stdout
+    assert [one["pattern"] for one in answer("rule", "list")] == ["router/*"]
+    assert re.search(r"router/\* +\*", run("rule", "list").stdout)
+    run("rule", "end", "router/*")
+    assert refused("rule", "end", "router/*") == "There is no rule for router/*."
+
+
+def test_a_planned_price_is_withdrawn(run: Run) -> None:
+    run("price", "set", "a/b", "3", "4", "--from", "2200-01-01T00:00+08:00")
+    number = answer("price", "list")[0]["price_id"]
+    assert run("price", "withdraw", str(number)).stdout == "The planned price of a/b is withdrawn: it never counts.\n"
+    assert answer("price", "list") == []
+    assert refused("price", "withdraw", str(number)).startswith("The planned price of a/b has been withdrawn already.")
+
+
 def test_a_price_is_planned(run: Run) -> None:
     run("price", "set", "a/b", "1", "2")
     run("price", "set", "a/b", "3", "4", "--from", "2200-01-01T00:00+08:00")

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
@@ -115,6 +116,9 @@ def _log_row(row: logs.Row) -> schemas.LogRow:
         precharge_id=_text(row.id if row.type == "precharge" else row.precharge_id),
         reverses_id=_text(row.reverses_id),
         remark=row.remark,
+        reprices_id=_text(row.reprices_id),
+        extras=json.loads(row.extras) if row.extras else None,
+        upstream_usd=None if row.upstream_usd is None else Decimal(row.upstream_usd).scaleb(-12),
     )
 
 

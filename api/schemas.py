@@ -397,6 +397,16 @@ class LogRow(BaseModel):
     precharge_id: str | None = Field(description="The precharge that the entry is, or ends.")
     reverses_id: str | None = Field(description="The entry that this one undoes.")
     remark: str = Field(description="A recharge's remark or a reversal's reason.")
+    reprices_id: str | None = Field(description="The entry that this charge stands for, at another price.")
+    extras: dict[str, Any] | None = Field(
+        description="What else the call used, and what is known about it: cache_creation_1h, audio_input, image_input, "
+        "audio_output, image_output (tokens), tools (calls by name), service_tier, stated_total (the provider's own, where "
+        "its parts don't add up to it), cut (parts that were reported larger than their whole). null: nothing."
+    )
+    upstream_usd: Decimal | None = Field(
+        json_schema_extra={"type": "number"},
+        description="US dollars that the provider asks for the call; for admins, where it is known.",
+    )
 
 
 class RechargeRow(BaseModel):

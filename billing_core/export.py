@@ -114,6 +114,7 @@ def logs(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
         "operator_id": lambda row: row.operator_id or "",
         "remark": lambda row: row.remark,
         "reprices_id": lambda row: row.reprices_id,
+        "extras": lambda row: row.extras or "",
     }
     return _csv(columns, rows)
 

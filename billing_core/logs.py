@@ -75,6 +75,10 @@ class Row:
     """Of a charge that a repricing wrote: the entry that it stands for."""
     repriced_from: Hao | None = None
     """Of a line that stands for both entries of a repricing: what the call had cost."""
+    extras: str | None = None
+    """What else the call used, as tokens.Extras.as_json writes it."""
+    upstream_usd: int | None = None
+    """10⁻¹² US dollars that the provider asks for the call; for admins."""
 
     @property
     def consumed(self) -> int:
@@ -128,6 +132,8 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         HOLDS.c.ended_by,
         e.reprices_id,
         repriced_from,
+        e.extras,
+        e.upstream_usd if actor.is_admin else null(),
     ).select_from(
         ENTRIES.join(ACCOUNTS, ACCOUNTS.c.id == e.account_id)
         .outerjoin(MODELS, MODELS.c.id == e.model_id)

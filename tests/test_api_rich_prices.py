@@ -180,3 +180,19 @@ def test_built_in_prices_say_so(api: Api) -> None:
         send(api, "nobody", "GET", "/pricing/google/gemini-2.5-pro").json()["tiers"][0]["above_prompt_tokens"]
         == 200_000
     )
+
+
+def test_a_log_tells_what_else_a_call_used_and_an_admin_what_it_cost_upstream(api: Api) -> None:
+    usage = {
+        "prompt_tokens": 5,
+        "completion_tokens": 1,
+        "total_tokens": 9,
+        "cost": 0.0012,
+        "prompt_tokens_details": {"audio_tokens": 2},
+    }
+    body = {"user_id": "ann", "model_id": "house/rich", "response": {"object": "chat.completion", "usage": usage}}
+    send(api, "charger", "POST", "/charge", json=body)
+    admins = send(api, "admin", "GET", "/logs/ann").json()[0]
+    members = api.send("GET", "/logs", key=api.key("ann")).json()[0]
+    assert admins["extras"] == members["extras"] == {"audio_input": 2, "stated_total": 9}
+    assert (admins["upstream_usd"], members["upstream_usd"], members["reprices_id"]) == (0.0012, None, None)

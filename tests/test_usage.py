@@ -1,8 +1,11 @@
 """Usage as providers report it: a small body of every shape, whole and as a stream, and all that can be odd in one."""
 
 import json
+import re
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -519,6 +522,57 @@ def test_any_json_is_read_or_refused(body: object, events: list[object], text: s
     stream = sse(*(json.loads(json.dumps(event, default=str)) for event in events))
     consistent(stream + text)
     consistent(stream[: len(stream) // 2])
+
+
+def places(body: object) -> list[tuple[Any, Any]]:
+    """Every value inside of a body, by what holds it and where."""
+    keys = body if isinstance(body, dict) else range(len(body)) if isinstance(body, list) else ()
+    return [place for key in list(keys) for place in ((body, key), *places(body[key]))]  # type: ignore[index]
+
+
+WRONG = [*ODD, "\x00", "\ud800", 10**5000, 1e300, MOST, [[]], {"usage": {}}, "AUDIO", "flex", "message_start"]
+NUMBERS = ["1e400", "NaN", "-Infinity", "1e99999999999999999999", "9" * 5000, '"12"', '"\\ud800"', "-1", "[[[[", "null"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_real_shape_with_something_wrong_is_read_or_refused(data: st.DataObject) -> None:
+    shapes = [body for _, body, _ in WHOLE.values()]
+    body = deepcopy(data.draw(st.sampled_from(shapes)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        held, key = data.draw(st.sampled_from(places(body) or places({"usage": None})))
+        kind = data.draw(st.sampled_from(["deleted", "replaced", "moved in", "doubled"]))
+        if kind == "deleted":
+            del held[key]
+        elif kind == "replaced":
+            held[key] = deepcopy(data.draw(st.sampled_from(WRONG)))
+        elif kind == "moved in":
+            held[key] = {data.draw(st.sampled_from(NAMES)): held[key]}
+        elif isinstance(held, dict):
+            held[data.draw(st.sampled_from(NAMES))] = deepcopy(held[key])
+    consistent(body)
+    consistent([body, data.draw(st.sampled_from(shapes))])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_real_stream_with_something_wrong_is_read_or_refused(data: st.DataObject) -> None:
+    texts = [body for _, body, _ in STREAMS.values() if isinstance(body, str)]
+    text, other = data.draw(st.sampled_from(texts)), data.draw(st.sampled_from(texts))
+    at = data.draw(st.integers(0, len(text)))
+    numbers = list(re.finditer(r"(?<=: )\d+", text))
+    number = data.draw(st.sampled_from(numbers)) if numbers else None
+    mixed = [event for pair in zip_longest(text.split("\n\n"), other.split("\n\n"), fillvalue="") for event in pair]
+    for broken in (
+        text[:at],
+        text[:at] + other,
+        text[:at] + text[at + data.draw(st.integers(1, 50)) :],
+        text[:at] + data.draw(st.sampled_from(NUMBERS)) + text[at:],
+        text[: number.start()] + data.draw(st.sampled_from(NUMBERS)) + text[number.end() :] if number else text,
+        "\n\n".join(mixed),
+    ):
+        consistent(broken)
+    assert read(f"{text}\n\n{text}").tokens == read(text).tokens
 
 
 @given(st.integers(0, MOST), st.integers(0, MOST), st.integers(), st.integers(), st.integers())

@@ -4,14 +4,23 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 Body = dict[str, Any]
 METRICS = "amazon-bedrock-invocationMetrics"
 _EMBEDDED = re.compile(rf'"(usage|usageMetadata|{METRICS})"\s*:\s*(?=\{{)')
 
-_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+def _exact(digits: str) -> Decimal:
+    """A fraction as it stands; NaN, which is no count and no cost, where its exponent is beyond what Decimal holds."""
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+_DECODER = json.JSONDecoder(parse_float=_exact)
 
 
 def events_of(response: object) -> list[Body]:
@@ -31,7 +40,7 @@ def bodies(found: Iterable[object]) -> list[Body]:
 def _parse(text: str) -> object:
     """What a JSON object or array says, None where the text is neither."""
     try:
-        return json.loads(text, parse_float=Decimal) if text[:1] in ("{", "[") else None
+        return json.loads(text, parse_float=_exact) if text[:1] in ("{", "[") else None
     except (ValueError, RecursionError):
         return None
 
@@ -71,3 +80,22 @@ def holders_of(event: Body) -> list[Body]:
     choices = event.get("choices")  # Moonshot's streams
     wrapped = [event.get(key) for key in ("message", "response", "delta", "result", "metadata", "x_groq")]
     return bodies([event, *wrapped, *(choices[:1] if isinstance(choices, list) else [])])
+
+
+def word(value: object) -> str:
+    """A text, "" for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def inner(holder: Body, path: str) -> Any:
+    """What stands at a path like `a.b`, None where there is nothing."""
+    found: Any = holder
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
+def listed(holder: Body, path: str) -> list[Body]:
+    """The objects in the list at a path."""
+    found = inner(holder, path)
+    return bodies(found) if isinstance(found, list) else []

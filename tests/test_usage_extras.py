@@ -140,6 +140,8 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         ({"usage": {"inputTokens": 100, "outputTokens": 50}, "serviceTier": {"type": "flex"}}, Extras(service_tier="flex")),
         ({"usage": {"inputTokens": 100, "outputTokens": 50, "totalTokens": 170}}, Extras(stated_total=170)),
         ({"usage": {"billed_units": {"input_tokens": 1, "output_tokens": 2}}}, None),
+        ({"meta": {"billed_units": {"input_tokens": 1, "image_tokens": 0}}}, None),
+        ({"meta": {"billed_units": {"input_tokens": 1, "image_tokens": 258}}}, Extras(image_input=258)),
         ({"object": "list", "data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, None),
     ],
 )  # fmt: skip

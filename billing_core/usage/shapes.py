@@ -134,11 +134,10 @@ def _cohere(usage: Body, _: str = "") -> Tokens | None:
     if not isinstance(billed, dict):
         return None
     prompt, completion = main(billed, "input_tokens"), main(billed, "output_tokens")
-    return (
-        None
-        if not billed.keys() & {"input_tokens", "output_tokens"} or prompt is None or completion is None
-        else tokens(prompt, completion)
-    )
+    if not billed.keys() & {"input_tokens", "output_tokens", "image_tokens"} or prompt is None or completion is None:
+        return None
+    pictures = part(billed, "image_tokens")  # of embeddings, beside the text
+    return tokens(prompt + pictures, completion, image_input=pictures)
 
 
 def bare(event: Body) -> Body | None:

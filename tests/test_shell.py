@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner, Result
 
 from billing_core import accounts, database, ledger, logs, settings, signin, stats
@@ -392,6 +393,10 @@ def test_rounds_by_another_model_are_charged_at_its_price(run: Run, db: Database
     rows = db.read(logs.page, logs.Filters(types=("deduct",)), actor=SHELL)
     assert {(row.model, row.prompt_tokens) for row in rows} == {("other", 1000), ("team/claude", 100)}
     assert len(rows) == 2
+    usage["server_tool_use"] = {"web_search_requests": 2}
+    run("charge", ann, "team/claude", "--response", "-", input=json.dumps(body))
+    kept = db.read(lambda tx: tx.connection().execute(sa.text("SELECT extras FROM entry ORDER BY id")).scalars().all())
+    assert [extras for extras in kept if extras] == ['{"tools":{"web_search":2}}']
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Usage as providers report it: a small body of every shape, whole and as a stream, and all that can be odd in one."""
 
 import json
+import re
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -457,7 +460,20 @@ def test_garbage_is_refused(garbage: object) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *('"usage":{"usage":{', '"usage": ', "data: [\n", "data: {}\n\n", "\n", "{\n", "\x00", "\r\n{", "data:"),
+        *(
+            '"\\\\"',
+            '{"a":"\\\\", ',
+            '{"usage":[',
+            '"usage":{"usage":{',
+            '"usage": ',
+            "data: [\n",
+            "data: {}\n\n",
+            "\n",
+            "{\n",
+            "\x00",
+            "\r\n{",
+            "data:",
+        ),
         *('{"usage":{}}\n', '{"type":"message_delta","usage":{"iterations":[],"a":1}}\n', '{"a":', '"usage":{"a":['),
     ],
 )
@@ -521,6 +537,57 @@ def test_any_json_is_read_or_refused(body: object, events: list[object], text: s
     consistent(stream[: len(stream) // 2])
 
 
+def places(body: object) -> list[tuple[Any, Any]]:
+    """Every value inside of a body, by what holds it and where."""
+    keys = body if isinstance(body, dict) else range(len(body)) if isinstance(body, list) else ()
+    return [place for key in list(keys) for place in ((body, key), *places(body[key]))]  # type: ignore[index]
+
+
+WRONG = [*ODD, "\x00", "\ud800", 10**5000, 1e300, MOST, [[]], {"usage": {}}, "AUDIO", "flex", "message_start"]
+NUMBERS = ["1e400", "NaN", "-Infinity", "1e99999999999999999999", "9" * 5000, '"12"', '"\\ud800"', "-1", "[[[[", "null"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_real_shape_with_something_wrong_is_read_or_refused(data: st.DataObject) -> None:
+    shapes = [body for _, body, _ in WHOLE.values()]
+    body = deepcopy(data.draw(st.sampled_from(shapes)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        held, key = data.draw(st.sampled_from(places(body) or places({"usage": None})))
+        kind = data.draw(st.sampled_from(["deleted", "replaced", "moved in", "doubled"]))
+        if kind == "deleted":
+            del held[key]
+        elif kind == "replaced":
+            held[key] = deepcopy(data.draw(st.sampled_from(WRONG)))
+        elif kind == "moved in":
+            held[key] = {data.draw(st.sampled_from(NAMES)): held[key]}
+        elif isinstance(held, dict):
+            held[data.draw(st.sampled_from(NAMES))] = deepcopy(held[key])
+    consistent(body)
+    consistent([body, data.draw(st.sampled_from(shapes))])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_real_stream_with_something_wrong_is_read_or_refused(data: st.DataObject) -> None:
+    texts = [body for _, body, _ in STREAMS.values() if isinstance(body, str)]
+    text, other = data.draw(st.sampled_from(texts)), data.draw(st.sampled_from(texts))
+    at = data.draw(st.integers(0, len(text)))
+    numbers = list(re.finditer(r"(?<=: )\d+", text))
+    number = data.draw(st.sampled_from(numbers)) if numbers else None
+    mixed = [event for pair in zip_longest(text.split("\n\n"), other.split("\n\n"), fillvalue="") for event in pair]
+    for broken in (
+        text[:at],
+        text[:at] + other,
+        text[:at] + text[at + data.draw(st.integers(1, 50)) :],
+        text[:at] + data.draw(st.sampled_from(NUMBERS)) + text[at:],
+        text[: number.start()] + data.draw(st.sampled_from(NUMBERS)) + text[number.end() :] if number else text,
+        "\n\n".join(mixed),
+    ):
+        consistent(broken)
+    assert read(f"{text}\n\n{text}").tokens == read(text).tokens
+
+
 @given(st.integers(0, MOST), st.integers(0, MOST), st.integers(), st.integers(), st.integers())
 def test_parts_are_cut_and_wholes_kept(prompt: int, completion: int, cached: int, written: int, thought: int) -> None:
     details = {"cached_tokens": cached, "cache_write_tokens": written}
@@ -573,8 +640,47 @@ def test_a_streams_last_event_counts_though_it_is_cut_off_after_its_usage() -> N
     first = 'data: {"usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 2, "totalTokenCount": 102}}\n\n'
     last = 'data: {"usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 50, "totalTokenCount": 150}'
     assert read(first + last).tokens == Tokens(100, 50)
+    cohere = '{"embeddings": [[0.1]], "meta": {"billed_units": {"input_tokens": 7}}, "texts": ["a", '
+    assert read(cohere).tokens == Tokens(7, 0)
     chat = 'data: {"choices": []}\n\ndata: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}'
     assert read(chat).tokens == Tokens(7, 3)
+
+
+CUT = {
+    "id": "x",
+    "choices": [{"message": {"content": 'a "quoted\\ {text}, [1'}}],
+    "object": "chat.completion",
+    "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, "prompt_tokens_details": {"cached_tokens": 2}},
+    "usage_breakdown": {"models": [{"usage": {"prompt_tokens": 5, "completion_tokens": 1}}, {"model": "n"}]},
+    "x": [True, None, 1.5, {}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("prefix", ["", "data: "])
+def test_a_body_that_is_cut_off_counts_from_the_end_of_its_usage_on(indent: int | None, prefix: str) -> None:
+    if indent and prefix:
+        return  # an event stands on one line
+    text = json.dumps(CUT, indent=indent)
+    whole = text.index('"usage_breakdown"') - 2 - (indent or 0)
+    for at in range(len(text)):
+        if at < whole:
+            refused(prefix + text[:at])
+        else:
+            assert counts(prefix + text[:at]) == (7, 3, 2, 0, 0)
+
+
+def test_what_a_model_says_in_a_body_that_is_cut_off_is_no_usage() -> None:
+    tool = {"type": "tool_use", "input": {"usage": {"input_tokens": 1, "output_tokens": 1}}}
+    text = json.dumps({"type": "message", "content": [tool], "usage": {"input_tokens": 5000, "output_tokens": 70}})
+    for at in range(len(text) - 1):
+        refused(text[:at])
+    assert counts(text[:-1]) == (5000, 70, 0, 0, 0)
+
+
+def test_an_array_that_is_cut_off_within_its_last_usage_counts_by_the_one_before() -> None:
+    text = json.dumps(GEMINI_CHUNKS)
+    assert counts(text[: text.rindex("totalTokenCount")]) == (18, 114, 0, 0, 35)
 
 
 def test_a_later_count_of_cache_writes_replaces_their_parts_as_well() -> None:

@@ -43,6 +43,11 @@ def grounded(*queries: str) -> Body:
     return {"candidates": [{"groundingMetadata": {"webSearchQueries": list(queries)}}]}
 
 
+def searched(*queries: str) -> Body:
+    call = {"toolType": "GOOGLE_SEARCH_WEB", "args": {"queries": list(queries)}}
+    return {"candidates": [{"content": {"parts": [{"text": "Hi"}, {"toolCall": call}]}}]}
+
+
 WEB: Body = {"type": "web_search_call", "action": {"type": "search", "query": "x"}}
 HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
 
@@ -55,6 +60,10 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         (chat({"completion_tokens_details": {"audio_tokens": 30}}), Extras(audio_output=30)),
         (chat({"prompt_tokens_details": {"image_tokens": 7, "video_tokens": 8}}), Extras(image_input=15)),
         (chat({"prompt_tokens_details": {"audio_tokens": 90, "cached_tokens": 60}}), Extras(audio_input=40)),
+        (chat({"prompt_tokens_details": {"audio_tokens": 101}}), Extras(audio_input=100, cut=("audio_input",))),
+        (chat({"prompt_tokens_details": {"audio_tokens": 60, "image_tokens": 50}}),
+         Extras(audio_input=60, image_input=40, cut=("image_input",))),
+        (chat({"prompt_text_tokens": 40, "prompt_image_tokens": 60, "cached_prompt_text_tokens": 30}), Extras(image_input=60)),
         (chat({"completion_tokens_details": {"audio_tokens": 51}}), Extras(audio_output=50, cut=("audio_output",))),
         (chat({"completion_tokens_details": {"reasoning_tokens": 51}}), Extras(cut=("reasoning",))),
         (chat({"prompt_tokens_details": {"cached_tokens": 101}}), Extras(cut=("cached",))),
@@ -71,6 +80,12 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         (chat({"cost": {"total_cost": Decimal("0.006")}, "num_search_queries": 2}),
          Extras(upstream_usd=Decimal("0.006"), tools=(("web_search", 2),))),
         (chat({"cost_in_usd_ticks": 37_756_000}), Extras(upstream_usd=Decimal("0.0037756"))),
+        (chat({"cost_in_usd_ticks": "37756000"}), Extras(upstream_usd=Decimal("0.0037756"))),
+        *((chat({"cost_in_usd_ticks": wrong}), None) for wrong in ("-1", "1e3", "9" * 5000, "٣", "", " 1", None)),
+        (chat({"server_side_tools_used": [*2 * ["SERVER_SIDE_TOOL_WEB_SEARCH"], "SERVER_SIDE_TOOL_COLLECTIONS_SEARCH", 7]}),
+         Extras(tools=(("file_search", 1), ("web_search", 2)))),
+        (chat({"server_side_tools_used": ["SERVER_SIDE_TOOL_VIEW_IMAGE"]}), None),
+        (chat({"server_side_tools_used": 7}), None),
         (chat({"num_sources_used": 3}), Extras(tools=(("live_search", 3),))),
         (chat({"server_tool_use_details": {"web_search_requests": 2}}), Extras(tools=(("web_search", 2),))),
         (chat({"server_side_tool_usage_details": {"x_search_calls": 1, "code_interpreter_calls": 2}}),
@@ -80,6 +95,9 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         (chat({"total_tokens": 140}), Extras(stated_total=140)),
         (chat({"total_tokens": 160, "completion_tokens_details": {"reasoning_tokens": 10}}), None),
         (responses(), None),
+        (responses(WEB, WEB, tool_usage={"web_search": {"num_requests": 3}}), Extras(tools=(("web_search", 3),))),
+        (responses(tool_usage={"web_search": {"num_requests": 0}}), None),
+        (responses({"type": ["web_search_call"]}, {"type": "web_search_call", "action": []}), Extras(tools=(("web_search", 1),))),
         (responses(WEB, {"type": "message"}, WEB), Extras(tools=(("web_search", 2),))),
         (responses(WEB, {"type": "web_search_call", "action": {"type": "open_page"}}), Extras(tools=(("web_search", 1),))),
         (responses({"type": "file_search_call"}, {"type": "code_interpreter_call"}, {"type": "image_generation_call"}),
@@ -93,6 +111,8 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
          Extras(tools=(("web_fetch", 1), ("web_search", 3)))),
         (anthropic(service_tier="batch"), Extras(service_tier="batch")),
         (anthropic(service_tier="standard"), None),
+        (anthropic(service_tier="standard", speed="fast"), Extras(service_tier="fast")),
+        (anthropic(service_tier="standard", speed="standard"), None),
         (gemini(), None),
         (gemini(promptTokensDetails=of("AUDIO", 60)), Extras(audio_input=60)),
         (gemini(promptTokensDetails=of("AUDIO", 60), cachedContentTokenCount=40, cacheTokensDetails=of("AUDIO", 40)),
@@ -103,8 +123,16 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         (gemini(serviceTier="flex"), Extras(service_tier="flex")),
         (gemini(serviceTier="standard", trafficType="ON_DEMAND"), None),
         (gemini(trafficType="ON_DEMAND_PRIORITY"), Extras(service_tier="priority")),
+        (gemini(trafficType="PROVISIONED_THROUGHPUT"), Extras(service_tier="provisioned")),
+        (gemini(promptTokenDetails=of("IMAGE", 60)), Extras(image_input=60)),
         (gemini(totalTokenCount=170), Extras(stated_total=170)),
         (gemini(grounded("a", "b")), Extras(tools=(("web_search", 2),))),
+        (gemini(grounded("", "a", "a", " ", "b")), Extras(tools=(("web_search", 2),))),
+        (gemini(grounded("")), None),
+        (gemini(searched("a", "b")), Extras(tools=(("web_search", 2),))),
+        (gemini({"candidates": [*grounded("", "a")["candidates"], *searched("a")["candidates"]]}),
+         Extras(tools=(("web_search", 1),))),
+        (gemini({"candidates": [{"content": {"parts": [{"toolCall": {"toolType": "FILE_SEARCH"}}]}}]}), None),
         (gemini(grounded("a", "b") | {"modelVersion": "gemini-2.5-flash"}), Extras(tools=(("web_search", 1),))),
         ({"usage": {"inputTokens": 100, "outputTokens": 50, "totalTokens": 150, "cacheWriteInputTokens": 40,
                     "cacheDetails": [{"ttl": "1h", "inputTokens": 30}, {"ttl": "5m", "inputTokens": 10}]}},
@@ -112,6 +140,8 @@ HOUR = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 30}
         ({"usage": {"inputTokens": 100, "outputTokens": 50}, "serviceTier": {"type": "flex"}}, Extras(service_tier="flex")),
         ({"usage": {"inputTokens": 100, "outputTokens": 50, "totalTokens": 170}}, Extras(stated_total=170)),
         ({"usage": {"billed_units": {"input_tokens": 1, "output_tokens": 2}}}, None),
+        ({"meta": {"billed_units": {"input_tokens": 1, "image_tokens": 0}}}, None),
+        ({"meta": {"billed_units": {"input_tokens": 1, "image_tokens": 258}}}, Extras(image_input=258)),
         ({"object": "list", "data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, None),
     ],
 )  # fmt: skip
@@ -142,6 +172,94 @@ def test_an_anthropic_stream_amends_what_it_said_first() -> None:
     delta = {"type": "message_delta", "usage": {"output_tokens": 60, "server_tool_use": {"web_search_requests": 2}}}
     usage = read(stream(start, delta))
     assert usage.tokens == Tokens(140, 60, 0, 40, 0, Extras(cache_creation_1h=30, tools=(("web_search", 2),)))
+
+
+def test_the_last_service_tier_that_a_stream_names_counts() -> None:
+    def tier(*names: str | None) -> str | None:
+        events = ({"type": "response.in_progress", "response": responses(service_tier=name)} for name in names)
+        extras = read(stream(*events)).tokens.extras
+        return extras.service_tier if extras else None
+
+    assert tier("auto", "flex") == "flex"
+    assert tier("priority", "default") is None  # asked for, but served as usual
+    assert tier("flex", None) == "flex"
+    assert tier("flex", "") == "flex"
+
+
+def test_a_realtime_answer_says_how_much_of_its_sound_was_cached() -> None:
+    usage = {"input_tokens": 139, "output_tokens": 61, "total_tokens": 200,
+             "input_token_details": {"audio_tokens": 96, "text_tokens": 43, "cached_tokens": 64,
+                                     "cached_tokens_details": {"audio_tokens": 64, "text_tokens": 0}},
+             "output_token_details": {"audio_tokens": 43, "text_tokens": 18}}  # fmt: skip
+    tokens = Tokens(139, 61, 64, 0, 0, Extras(audio_input=32, audio_output=43))
+    assert read({"type": "response.done", "response": {"object": "realtime.response", "usage": usage}}).tokens == tokens
+    assert read({"type": "response.done", "response": {"usage": {}}, "usage": usage}).tokens == tokens  # xAI
+
+
+def test_groq_counts_a_tool_once_though_its_stream_shows_it_twice() -> None:
+    search, visit = {"index": 0, "type": "search"}, {"index": 1, "type": "visit"}
+    whole = chat(choices=[{"message": {"executed_tools": [search, visit, {"type": "search"}, {"type": "new"}]}}])
+    assert read(whole).tokens.extras == Extras(tools=(("web_fetch", 1), ("web_search", 2)))
+    chunks = [{"choices": [{"delta": {"executed_tools": [tool]}}]} for tool in (search, search, visit)]
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    told = read(stream(*chunks, {"choices": [], "x_groq": {"usage": usage}}))
+    assert told.tokens == Tokens(1, 2, extras=Extras(tools=(("web_fetch", 1), ("web_search", 1))))
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens", "api"),
+    [
+        ({"embedding": [0.1], "inputTextTokenCount": 5}, Tokens(5, 0), "bedrock"),
+        ({"inputTextTokenCount": 5, "results": [{"tokenCount": 7, "outputText": "Hi"}]}, Tokens(5, 7), "bedrock"),
+        (
+            {"predictions": [{"embeddings": {"statistics": {"token_count": count}}} for count in (4, 6.0)]},
+            Tokens(10, 0),
+            "gemini",
+        ),
+        ({"embeddings": [{"values": [0.1]}], "usageMetadata": {"promptTokenCount": 7}}, Tokens(7, 0), "gemini"),
+    ],
+)
+def test_counts_that_stand_in_the_body_itself(body: Body, tokens: Tokens, api: str) -> None:
+    before = json.dumps(body)
+    assert (read(body).tokens, read(body).api) == (tokens, api)
+    assert json.dumps(body) == before
+
+
+@pytest.mark.parametrize(
+    "body", [{"inputTokens": 11}, {"input_tokens": 11}, {"totalTokens": 11}, {"predictions": [{}]}]
+)
+def test_an_answer_to_how_many_tokens_a_prompt_has_is_no_call(body: Body) -> None:
+    with pytest.raises(Invalid, match="no usage"):
+        read(body)
+
+
+@pytest.mark.parametrize("number", ["1e99999999999999999999", "-1e-99999999999999999999", "1e400", "NaN", "Infinity"])
+def test_a_number_that_nothing_can_hold_is_no_count_and_no_cost(number: str) -> None:
+    usage = f'"usage": {{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cost": {number}}}'
+    for text in (f"{{{usage}}}", f"data: {{{usage}}}", f'{{"id": {number}, {usage}', f'{{{usage}, "cut": '):
+        assert read(text).tokens == Tokens(3, 2)
+    with pytest.raises(Invalid) as caught:
+        read(f'{{"usage": {{"prompt_tokens": {number}, "completion_tokens": 2}}}}')
+    is_about_the_response(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\x00b", "\ud800", "x" * 201, 7, ["big"], None])
+def test_a_model_that_cannot_be_one_is_the_calls_own(name: object) -> None:
+    rounds = [{"model": name, "input_tokens": 10, "output_tokens": 5}, {"input_tokens": 100, "output_tokens": 50}]
+    assert read(anthropic(iterations=rounds)).by_model("own") == {"own": Tokens(110, 55)}
+    assert read(anthropic() | {"model": name}).model is None
+
+
+def test_a_stream_that_starts_anew_keeps_nothing_of_the_one_before() -> None:
+    first = {"type": "message_start", "message": anthropic(cache_read_input_tokens=900)}
+    second = {"type": "message_start", "message": anthropic(output_tokens=1)}
+    delta = {"type": "message_delta", "usage": {"output_tokens": 60}}
+    assert read(stream(first, delta, second, delta)).tokens == Tokens(100, 60)
+
+
+def test_of_a_key_twice_the_last_counts() -> None:
+    usage = '"usage": {"prompt_tokens": 1, "prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}'
+    assert read(f'{{"usage": {{"prompt_tokens": 9, "completion_tokens": 9}}, {usage}}}').tokens == Tokens(3, 2)
 
 
 def test_each_round_keeps_its_kinds_and_the_call_its_tools() -> None:

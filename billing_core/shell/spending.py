@@ -117,11 +117,7 @@ def charge(
     if response is not None and any(count is not None for count in counts):
         raise typer.BadParameter(N_("Give the tokens or --response, not both."))
     if response is not None:
-        found = usage.read(read_text(response))
-        rounds = found.rounds or (usage.Round(found.model, found.tokens),)
-        parts = _by_model(
-            [(model if each.model in (None, found.model) else each.model, each.tokens) for each in rounds]
-        )
+        parts = list(usage.read(read_text(response)).by_model(model).items())
     else:
         prompt, completion, cached, creation, reasoning = (count or 0 for count in counts)
         parts = [(model, Tokens(prompt, completion, cached, creation, reasoning))]
@@ -136,14 +132,6 @@ def charge(
 
     for done in db().write(write):
         _print(done, as_json, replayed=done.replayed)
-
-
-def _by_model(parts: list[tuple[Any, Any]]) -> list[tuple[str, Any]]:
-    """The rounds of a call, added up by model."""
-    sums: dict[str, Any] = {}
-    for name, tokens in parts:
-        sums[name] = sums[name] + tokens if name in sums else tokens
-    return list(sums.items())
 
 
 def reverse(

@@ -13,7 +13,7 @@ from ..i18n import N_
 from ..tokens import Extras, Tokens
 from .beside import beside
 from .events import METRICS, Body, bodies, events_of, holders_of
-from .shapes import SHAPES, anthropic
+from .shapes import SHAPES, anthropic, bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,12 @@ def _fold(events: list[Body], provider: str) -> Usage | None:
     amended: Body = {}
     for event in events:
         holders = holders_of(event)
-        names = (holder.get("model") or holder.get("modelVersion") for holder in holders)
-        model = model or next((name for name in names if name and isinstance(name, str)), None)
+        names = (_model(holder.get("model") or holder.get("modelVersion")) for holder in holders)
+        model = model or next((name for name in names if name), None)
+        if event.get("type") == "message_start":
+            amended = {}
+        if counts := bare(event):
+            holders = [{"usage": counts}, *holders]
         for holder, key in product(holders, ("usage", "usageMetadata", "meta", METRICS)):
             usage = holder.get(key)
             if not isinstance(usage, dict) or not (shape := _shape(usage, holder)):
@@ -138,6 +142,12 @@ def _fold(events: list[Body], provider: str) -> Usage | None:
         return found
     extras = found.tokens.extras + also if found.tokens.extras else also
     return replace(found, tokens=replace(found.tokens, extras=extras))
+
+
+def _model(name: object) -> str | None:
+    """A model's name as it can be kept; None for anything else."""
+    name = name.strip() if isinstance(name, str) else ""
+    return name if 1 <= len(name) <= 200 and name.isprintable() else None
 
 
 def _shape(usage: Body, holder: Body) -> str | None:
@@ -164,9 +174,8 @@ def _rounds(whole: Tokens, iterations: object, model: str | None) -> tuple[Token
     """The sum over Anthropic's rounds, and the rounds if there are several. `whole`, on top, may leave some out."""
     rounds: list[Round] = []
     for iteration in bodies(iterations if isinstance(iterations, list) else []):
-        name, tokens = iteration.get("model"), anthropic(iteration)
-        if tokens:
-            rounds.append(Round(name if isinstance(name, str) else model, tokens))
+        if tokens := anthropic(iteration):
+            rounds.append(Round(_model(iteration.get("model")) or model, tokens))
     total = sum((each.tokens for each in rounds), Tokens(0, 0))
     if total.prompt + total.completion < whole.prompt + whole.completion:
         return whole, ()

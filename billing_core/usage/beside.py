@@ -1,15 +1,23 @@
 """What stands beside the counts: which tools were called, in which service tier, and what the provider says that it cost."""
 
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator
 from decimal import Decimal
 
 from ..tokens import MAX_TOOLS, MOST, Extras
-from .counts import amount, part
-from .events import Body, bodies, holders_of
+from .counts import amount, count, part
+from .events import Body, bodies, holders_of, inner, listed, word
 
 USUAL_TIERS = {"", "auto", "default", "standard", "standard_only", "on_demand", "on-demand", "unspecified"}
 """What providers call the tier that everybody is in."""
-_TRAFFIC = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
-"""Vertex's types of traffic that cost something else."""
+_TRAFFIC = {
+    "ON_DEMAND": "default",
+    "ON_DEMAND_PRIORITY": "priority",
+    "ON_DEMAND_FLEX": "flex",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
+"""Vertex's types of traffic."""
 _ITEMS = {
     "web_search_call": "web_search",
     "file_search_call": "file_search",
@@ -19,6 +27,17 @@ _ITEMS = {
 """OpenAI's Responses: what an item of the output is a call of."""
 _WITHIN_A_PAGE = ("open_page", "find_in_page", "find")
 """What a web_search_call may do besides searching, which costs nothing."""
+_EXECUTED = {"search": "web_search", "visit": "web_fetch", "python": "code_execution"}
+"""Groq: the type of an executed tool."""
+_SERVER_SIDE = {
+    "WEB_SEARCH": "web_search",
+    "X_SEARCH": "x_search",
+    "CODE_EXECUTION": "code_execution",
+    "COLLECTIONS_SEARCH": "file_search",
+    "ATTACHMENT_SEARCH": "attachment_search",
+    "MCP": "mcp",
+}
+"""xAI: the name of a server-side tool."""
 _STATED = {
     "server_tool_use.web_search_requests": "web_search",
     "server_tool_use.web_fetch_requests": "web_fetch",
@@ -39,32 +58,39 @@ TICKS_PER_USD = 10**10
 
 
 def beside(events: list[Body]) -> Extras:
-    """What all the events say besides counts of tokens: the most calls that one of them tells of each tool, the last
-    service tier, the last cost."""
-    tools: dict[str, int] = {}
+    """What all the events say besides counts of tokens: of each tool the calls that usage states, else those that the
+    answer shows, each of them once however often it is sent; the last service tier; the last cost."""
+    stated: dict[str, int] = {}
+    shown: dict[str, set[Hashable]] = {}
     tier: str | None = None
     usd: Decimal | None = None
     for event in events:
         for holder in holders_of(event):
             for usage in bodies(holder.get(key) for key in ("usage", "usageMetadata")):
-                stated = _cost(usage)
-                tier, usd = _tier(usage) or tier, usd if stated is None else stated
-                for name, tool in _STATED.items():
-                    tools[tool] = max(tools.get(tool, 0), part(usage, name))
-            tier = _tier(holder) or tier
-            for tool, calls in _called(holder).items():
-                tools[tool] = max(tools.get(tool, 0), calls)
+                cost = _cost(usage)
+                tier, usd = _tier(usage, tier), usd if cost is None else cost
+                for tool, calls in _stated(usage):
+                    stated[tool] = max(stated.get(tool, 0), calls)
+            tier = _tier(holder, tier)
+            searches = part(holder, "tool_usage.web_search.num_requests")  # OpenAI's Responses
+            stated["web_search"] = max(stated.get("web_search", 0), searches)
+            for tool, call in _shown(holder):
+                shown.setdefault(tool, set()).add(call)
+    tools = {tool: stated.get(tool) or len(shown.get(tool, ())) for tool in stated.keys() | shown.keys()}
     named = sorted((tool, min(calls, MOST)) for tool, calls in tools.items() if calls)
-    return Extras(tools=tuple(named[:MAX_TOOLS]), service_tier=tier, upstream_usd=usd)
+    return Extras(tools=tuple(named[:MAX_TOOLS]), service_tier=tier or None, upstream_usd=usd)
 
 
-def _tier(holder: Body) -> str | None:
-    """The service tier that an object names, where it isn't the usual one."""
-    name = holder.get("service_tier") or holder.get("serviceTier") or _TRAFFIC.get(str(holder.get("trafficType")))
-    if isinstance(name, dict):  # Bedrock
-        name = name.get("type")
-    name = name.strip().lower() if isinstance(name, str) else ""
-    return name if name not in USUAL_TIERS and len(name) <= 100 and name.isprintable() else None
+def _tier(holder: Body, before: str | None) -> str | None:
+    """The service tier that an object names, "" for the usual one; `before` where it names none. The last one counts: what
+    was asked for may be busy, and the call served in another."""
+    named = holder.get("service_tier") or holder.get("serviceTier") or _TRAFFIC.get(word(holder.get("trafficType")))
+    if holder.get("speed") == "fast":  # Anthropic, beside the usual tier
+        named = "fast"
+    name = word(named.get("type") if isinstance(named, dict) else named).strip().lower()  # an object: Bedrock's
+    if not name or len(name) > 100 or not name.isprintable():
+        return before
+    return "" if name in USUAL_TIERS else name
 
 
 def _cost(usage: Body) -> Decimal | None:
@@ -74,29 +100,44 @@ def _cost(usage: Body) -> Decimal | None:
         return amount(stated.get("total_cost"))
     cost = amount(stated)
     if cost is None:
-        ticks = amount(usage.get("cost_in_usd_ticks"))
+        given = usage.get("cost_in_usd_ticks")
+        if isinstance(given, str) and re.fullmatch("[0-9]{1,18}", given):  # as protobuf writes whole numbers in JSON
+            given = int(given)
+        ticks = amount(given)
         return None if ticks is None else ticks / TICKS_PER_USD
-    details = usage.get("cost_details")
-    if usage.get("is_byok") is True and isinstance(
-        details, dict
-    ):  # OpenRouter's fee; the maker asks for the rest itself
-        cost += amount(details.get("upstream_inference_cost")) or 0
+    if usage.get("is_byok") is True:  # OpenRouter's fee; the maker asks for the rest itself
+        cost += amount(inner(usage, "cost_details.upstream_inference_cost")) or 0
     return cost
 
 
-def _called(holder: Body) -> dict[str, int]:
-    """The calls of tools that an answer shows."""
-    tools: dict[str, int] = {}
-    items, candidates = holder.get("output"), holder.get("candidates")
-    for item in bodies(items if isinstance(items, list) else []):
-        tool, action = _ITEMS.get(str(item.get("type"))), item.get("action")
-        if tool and not (isinstance(action, dict) and action.get("type") in _WITHIN_A_PAGE):
-            tools[tool] = tools.get(tool, 0) + 1
-    for candidate in bodies(candidates if isinstance(candidates, list) else []):
-        grounding = candidate.get("groundingMetadata")
-        queries = grounding.get("webSearchQueries") if isinstance(grounding, dict) else None
-        if isinstance(queries, list) and queries:
-            # Up to Gemini 2.5 a prompt that is grounded is charged for, from Gemini 3 on each query.
-            by_prompt = str(holder.get("modelVersion")).startswith(("gemini-1", "gemini-2"))
-            tools["web_search"] = max(tools.get("web_search", 0), 1 if by_prompt else len(queries))
-    return tools
+def _stated(usage: Body) -> Iterator[tuple[str, int]]:
+    """The calls of tools that usage counts."""
+    for name, tool in _STATED.items():
+        yield tool, part(usage, name)
+    used = usage.get("server_side_tools_used")  # xAI: its name of the tool for each call
+    for used_name, calls in Counter(map(word, used if isinstance(used, list) else [])).items():
+        if called := _SERVER_SIDE.get(used_name.removeprefix("SERVER_SIDE_TOOL_")):
+            yield called, calls
+
+
+def _shown(holder: Body) -> Iterator[tuple[str, Hashable]]:
+    """The calls of tools that an answer shows, and what tells each from the others."""
+    for place, item in enumerate(listed(holder, "output")):
+        tool = _ITEMS.get(word(item.get("type")))
+        if tool and inner(item, "action.type") not in _WITHIN_A_PAGE:
+            yield tool, place
+    for key in ("message", "delta"):
+        for place, call in enumerate(listed(holder, f"{key}.executed_tools")):
+            if tool := _EXECUTED.get(word(call.get("type"))):  # a stream shows each when it begins and when it ends
+                index = count(call.get("index"))
+                yield tool, place if index is None else index
+    # Up to Gemini 2.5 a prompt that is grounded is charged for, from Gemini 3 on each query: once, and not the empty ones.
+    by_prompt = word(holder.get("modelVersion")).startswith(("gemini-1", "gemini-2"))
+    for candidate in listed(holder, "candidates"):
+        found = [inner(candidate, "groundingMetadata.webSearchQueries")]
+        for call in bodies(each.get("toolCall") for each in listed(candidate, "content.parts")):
+            if call.get("toolType") == "GOOGLE_SEARCH_WEB":
+                found.append(inner(call, "args.queries"))
+        for query in (query for queries in found if isinstance(queries, list) for query in queries):
+            if isinstance(query, str) and query.strip():
+                yield "web_search", "" if by_prompt else query

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from ..tokens import MOST, Extras, Tokens
-from .events import Body
+from .events import Body, inner, listed
 
 
 def count(value: object) -> int | None:
@@ -25,22 +25,12 @@ def main(usage: Body, *names: str) -> int | None:
 
 def part(usage: Body, *names: str) -> int:
     """A part that providers name differently ("a.b" stands in an inner object): what one of the names gives, or 0."""
-    found = [0]
-    for name in names:
-        outer, _, inner = name.rpartition(".")
-        holder = usage.get(outer) if outer else usage
-        found.append((count(holder.get(inner)) if isinstance(holder, dict) else None) or 0)
-    return max(found)
+    return max(count(inner(usage, name)) or 0 for name in names)
 
 
 def modal(usage: Body, name: str, *modalities: str) -> int:
     """Gemini's counts by modality: what a list like promptTokensDetails says of these."""
-    each = usage.get(name)
-    return sum(
-        count(one.get("tokenCount")) or 0
-        for one in (each if isinstance(each, list) else ())
-        if isinstance(one, dict) and one.get("modality") in modalities
-    )
+    return sum(count(one.get("tokenCount")) or 0 for one in listed(usage, name) if one.get("modality") in modalities)
 
 
 def tokens(
@@ -70,9 +60,9 @@ def tokens(
     creation = within(creation, prompt - cached, "cache_creation")
     reasoning = within(reasoning, completion, "reasoning")
     uncached = prompt - cached - creation
-    # Of sound and pictures no body says how many were cached, but Gemini's: what is left of the uncached input counts.
-    audio_input = min(audio_input, uncached)
-    image_input = min(image_input, uncached - audio_input)
+    # Where a body doesn't say how much of the sound and the pictures was cached, as much as is left uncached counts.
+    audio_input = min(within(audio_input, prompt, "audio_input"), uncached)
+    image_input = min(within(image_input, prompt - audio_input, "image_input"), uncached - audio_input)
     audio_output = within(audio_output, completion, "audio_output")
     extras = Extras(
         within(cache_creation_1h, creation, "cache_creation_1h"), audio_input, image_input, audio_output,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ..tokens import Tokens
 from .counts import count, main, modal, output, part, tokens
-from .events import Body
+from .events import Body, inner, listed
 
 _XAI = ("xai", "x-ai", "grok")
 
@@ -53,13 +53,17 @@ def _openai(usage: Body, maker: str) -> Tokens | None:
     sent, got = (("prompt_tokens_details", "input_tokens_details", "input_token_details"),
                  ("completion_tokens_details", "output_tokens_details", "output_token_details"))  # fmt: skip
 
-    def kinds(holders: tuple[str, ...], *names: str) -> int:
-        return sum(part(usage, *(f"{holder}.{name}" for holder in holders)) for name in names)
+    def kind(holders: tuple[str, ...], name: str) -> int:
+        return part(usage, *(f"{holder}.{name}" for holder in holders))
 
+    def uncached(name: str) -> int:
+        return max(kind(sent, name) - kind(sent, f"cached_tokens_details.{name}"), 0)
+
+    pictures = max(uncached("image_tokens"), part(usage, "prompt_image_tokens"))  # xAI caches text only
     return tokens(
         prompt, completion, cached, creation, reasoning,
-        audio_input=kinds(sent, "audio_tokens"), image_input=kinds(sent, "image_tokens", "video_tokens"),
-        audio_output=kinds(got, "audio_tokens"), image_output=kinds(got, "image_tokens"), total=total, parts=parts,
+        audio_input=uncached("audio_tokens"), image_input=pictures + uncached("video_tokens"),
+        audio_output=kind(got, "audio_tokens"), image_output=kind(got, "image_tokens"), total=total, parts=parts,
     )  # fmt: skip
 
 
@@ -95,7 +99,8 @@ def _gemini(usage: Body, _: str = "") -> Tokens | None:
     completion = output(completion + thoughts, prompt, total)
 
     def uncached(*modalities: str) -> int:
-        sent = sum(modal(usage, name, *modalities) for name in ("promptTokensDetails", "toolUsePromptTokensDetails"))
+        names = ("promptTokensDetails", "promptTokenDetails", "toolUsePromptTokensDetails")  # the second: embeddings
+        sent = sum(modal(usage, name, *modalities) for name in names)
         return max(sent - modal(usage, "cacheTokensDetails", *modalities), 0)
 
     def got(*modalities: str) -> int:
@@ -116,12 +121,7 @@ def _bedrock(usage: Body, _: str = "") -> Tokens | None:
         return None
     cached = part(usage, "cacheReadInputTokens", "cacheReadInputTokenCount")
     creation = part(usage, "cacheWriteInputTokens", "cacheWriteInputTokenCount")
-    details = usage.get("cacheDetails")
-    hour = sum(
-        count(each.get("inputTokens")) or 0
-        for each in (details if isinstance(details, list) else ())
-        if isinstance(each, dict) and each.get("ttl") == "1h"
-    )
+    hour = sum(count(each.get("inputTokens")) or 0 for each in listed(usage, "cacheDetails") if each.get("ttl") == "1h")
     prompt = uncached + cached + creation
     total = count(usage.get("totalTokens"))
     parts = total if total == uncached + completion else prompt + completion  # with what was cached, or without it
@@ -134,11 +134,23 @@ def _cohere(usage: Body, _: str = "") -> Tokens | None:
     if not isinstance(billed, dict):
         return None
     prompt, completion = main(billed, "input_tokens"), main(billed, "output_tokens")
-    return (
-        None
-        if not billed.keys() & {"input_tokens", "output_tokens"} or prompt is None or completion is None
-        else tokens(prompt, completion)
-    )
+    if not billed.keys() & {"input_tokens", "output_tokens", "image_tokens"} or prompt is None or completion is None:
+        return None
+    pictures = part(billed, "image_tokens")  # of embeddings, beside the text
+    return tokens(prompt + pictures, completion, image_input=pictures)
+
+
+def bare(event: Body) -> Body | None:
+    """A usage object made of counts that stand in the body itself, or None: Titan's on Bedrock, Vertex's predictions."""
+    if "inputTextTokenCount" in event:
+        texts = [count(each.get("tokenCount")) or 0 for each in listed(event, "results")]
+        return {"inputTokens": event["inputTextTokenCount"], "outputTokens": sum(texts)}
+    counted = [
+        counts
+        for each in listed(event, "predictions")
+        if (counts := count(inner(each, "embeddings.statistics.token_count"))) is not None
+    ]
+    return {"promptTokenCount": sum(counted)} if counted else None
 
 
 SHAPES: dict[str, Callable[[Body, str], Tokens | None]] = {

@@ -146,7 +146,8 @@ def test_a_logs_row_holds_every_count(rich: Api) -> None:
     row = rich.get("/logs/ann", limit=1)[0]
     assert row == {
         "id": done["id"], "type": "deduct", "model_id": CALL["model_id"], "cost": 216, "amount": -216,
-        "balance_after": 999_784, "created_at": NOON, "precharge_id": None, "reverses_id": None, "remark": "", **tokens,
+        "balance_after": 999_784, "created_at": NOON, "precharge_id": None, "reverses_id": None, "remark": "", "reprices_id": None,
+        "extras": None, "upstream_usd": 0.00225, **tokens,
     }  # fmt: skip
 
 

@@ -55,9 +55,9 @@ def main(arguments: list[str]) -> None:
     periods = [Period(a, b, from_ns(a, zone("UTC"))) for a, b in pairwise(cuts)]
     models = [f"maker/model-{n}" for n in range(1, asked.models + 1)]
 
-    def ask(prices: Prices, **options: bool) -> float:
+    def ask(prices: Prices, among: list[Period] = periods, **options: bool) -> float:
         wanted = dict.fromkeys(models, prices)
-        return _best(lambda: db.read(what_if.what_if, periods, wanted, actor=SHELL, **options))
+        return _best(lambda: db.read(what_if.what_if, among, wanted, actor=SHELL, **options))
 
     with closing(sqlite3.connect(asked.file)) as plain:
         entries = plain.execute("SELECT count(*) FROM entry").fetchone()[0]
@@ -68,6 +68,8 @@ def main(arguments: list[str]) -> None:
         ("from the sums", ask(PRICES)),
         ("to the last 毫, from entries", ask(PRICES, to_the_last=True)),
         ("with tiers, from entries", ask(TIERED)),
+        ("the last month, from the sums", ask(PRICES, periods[-1:])),
+        ("the last month, with tiers", ask(TIERED, periods[-1:])),
     ):
         print(f"{name:30} {taken:7.3f} s   {taken / base:.2f}")
     db.close()

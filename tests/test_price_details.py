@@ -316,6 +316,9 @@ def test_a_rule_shows_what_it_would_change_before_it_is_set(db: Database, ann: s
     rule = db.write(price_rules.set_rule, "router/*", "*", actor=SHELL)
     assert (rule.pattern, rule.target, rule.since_ns) == ("router/*", "*", db.clock())
     assert db.read(pricing.preview_rule, "router/*", "*", models, actor=SHELL) == []
+    db.write(price_rules.set_rule, "mine/*", "house/own", actor=SHELL)
+    charge(db, "mine/x")
+    models.append("mine/x")
     narrower = db.read(pricing.preview_rule, "router/house/*", "router/priced", models, actor=SHELL)
     assert [(model, before.input, after.input) for model, before, after in narrower] == [("router/house/own", 5, 6)]
     instead = db.read(pricing.preview_rule, "router/*", "router/priced", models, actor=SHELL)

@@ -280,3 +280,41 @@ def test_rates_of_a_price_are_told_apart_by_their_source() -> None:
     assert as_rates(Prices(1, 2)) == Rates(1, 2, 1, 1, "database", own=("input", "output"))
     assert as_rates(Prices(1, 2, 3, 4)) == Rates(1, 2, 3, 4, "database")
     assert as_rates(Prices(1, 2, None, 4)) == Rates(1, 2, 1, 4, "database", own=("input", "output", "cache_write"))
+
+
+def test_what_is_not_repriced_says_why(db: Database, ann: str) -> None:
+    boss = Actor(2, "boss", "Boss", is_admin=True)
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    recharged = db.write(ledger.recharge, ann, 10**6, actor=SHELL).entry_id
+    dear = put(db, 10**9, 0).id
+    other = put(db, 1, 1, model="other").id
+    call = charge(db, Tokens(1000, 0))
+    cheap = put(db, 10**7, 0).id
+
+    def reprice(entry: int, price: int | None, actor: Actor = SHELL) -> Any:
+        return db.write(ledger.reprice, entry, price, "too dear", actor=actor)
+
+    no_call = f"Entry {recharged} charges no call, so it has no price."
+    assert told(lambda: reprice(recharged, cheap)) == (no_call, None)
+    of_another = f"Price {other} is not one of the model of entry {call.entry_id}."
+    assert told(lambda: reprice(call.entry_id, other)) == (of_another, "price_id")
+    the_same = f"Entry {call.entry_id} costs the same at the price that counts now, so it stays as it is."
+    assert told(lambda: reprice(call.entry_id, dear)) == (the_same, None)
+    done = reprice(call.entry_id, cheap, boss)
+    assert (done.user_id, done.status, done.amount) == ("ann", "active", 9_900)
+    rows = db.read(lambda tx: [tx.get_one(Entry, number) for number in (done.entry_id, *done.other_ids)])
+    assert [row.operator_id for row in rows] == [2, 2]
+    by_itself = (
+        f"Entry {done.entry_id} was written by a repricing, and charge {done.other_ids[0]} stands in the place of what it "
+        "undid. Reverse or reprice that one."
+    )
+    assert told(lambda: db.write(ledger.reverse, done.entry_id, "why", actor=SHELL)) == (by_itself, None)
+    again = f"Entry {call.entry_id} has been reversed already."
+    assert told(lambda: reprice(call.entry_id, cheap)) == (again, None)
+    # Another account's charge in between, and a later one of the same account, are none of the repricing's.
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)
+    plain = db.write(ledger.reverse, charge(db, Tokens(1000, 0)).entry_id, "wrong", actor=SHELL).entry_id
+    db.write(ledger.charge, "bob", "m", Tokens(1000, 0), actor=SHELL, allow_debt=True)
+    charge(db, Tokens(1000, 0))
+    charge(db, Tokens(1000, 0))
+    assert db.write(ledger.reverse, plain, "right after all", actor=SHELL).entry_id > plain

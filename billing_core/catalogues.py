@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
@@ -205,7 +206,7 @@ def _at(value: Any, start: int) -> Decimal:
 def _tries(model: str, provider: str | None) -> Iterator[tuple[str, str | None]]:
     """The names and providers under which the snapshot may have a model, the best first."""
     plain = model.partition(":")[0]
-    if provider:
+    if provider and provider != "openrouter":  # whose models the makers' own prices come first of
         yield from ((name, _PROVIDERS.get(provider, provider)) for name in (model, plain, plain.rpartition("/")[2]))
     if "/" in model:
         maker = model.partition("/")[0]
@@ -218,17 +219,22 @@ def _is_free(model: str) -> bool:
     return "/" in model and model.partition(":")[2] == "free"
 
 
-def _found(model: str, provider: str | None, at: datetime) -> tuple[Any, Listed] | None:
-    """The snapshot's model, and its price at a moment."""
+@lru_cache(maxsize=4096)
+def _candidates(model: str, provider: str | None) -> tuple[Any, ...]:
+    """The snapshot's models of that name, the best first."""
     from genai_prices.data_snapshot import get_snapshot
 
+    found = []
     for name, where in _tries(model, provider):
-        try:
-            _, info = get_snapshot().find_provider_model(name, None, where, None)
-            listed = _genai(info.get_prices(at))
-        except LookupError:
-            continue
-        if listed:
+        with suppress(LookupError):
+            found.append(get_snapshot().find_provider_model(name, None, where, None)[1])
+    return tuple(found)
+
+
+def _found(model: str, provider: str | None, at: datetime) -> tuple[Any, Listed] | None:
+    """The best of them that has a price at a moment, and that price."""
+    for info in _candidates(model, provider):
+        if listed := _genai(info.get_prices(at)):
             return info, listed
     return None
 
@@ -255,8 +261,8 @@ def built_in_rates(model: str, usd_rate: Decimal) -> Rates | None:
 
 def usd_of(model: str, provider: str | None, tokens: Tokens, at: datetime = SNAPSHOT_AT) -> Decimal | None:
     """What a call at a moment costs by the snapshot, in US dollars, exactly; None where it doesn't know the model. With a
-    `provider` (its id in genai-prices, or a maker's name) that one's price comes first, else it is looked up as for
-    `built_in`. In a service tier that the snapshot has prices for, those count."""
+    `provider` (its id in genai-prices, or a maker's name) that one's price comes first; without one, and for OpenRouter, it
+    is looked up as for `built_in`. In a service tier that the snapshot has prices for, those count."""
     if _is_free(model):
         return Decimal(0)
     found = _found(model, provider, at)

@@ -400,7 +400,8 @@ def test_a_long_prompt_costs_what_the_tier_says() -> None:
         ("anthropic/claude-sonnet-4-5", None, Tokens(0, 0, extras=Extras(tools=(("web_search", 3), ("x", 1)))), "0.03"),
         ("openai/gpt-oss-20b", "groq", Tokens(10**6, 0), "0.075"),
         ("deepseek/deepseek-chat:free", None, Tokens(10**9, 10**9), "0"),
-        ("google/gemini-3.6-flash", "openrouter", Tokens(3, 0, cache_creation=3), "0.0000001250000000000001"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "huggingface_together", Tokens(3, 0), "0.0000031199999999999994"),
+        ("anthropic/claude-sonnet-4-5", "openrouter", Tokens(10, 0, cached=10), "0.000003"),
         ("gpt-5.6-sol", None, Tokens(10, 10, extras=Extras(service_tier="priority")), "0.00048"),
         ("gpt-5.6-sol", None, Tokens(10, 10, extras=Extras(service_tier="batch")), "0.00012"),
         ("gpt-5.6-sol", None, Tokens(10, 10, extras=Extras(service_tier="unheard of")), "0.00024"),
@@ -435,7 +436,7 @@ def test_every_model_of_the_snapshot_comes_to_what_genai_prices_calculates_itsel
     }  # fmt: skip
     compared = 0
     for provider in get_snapshot().providers:
-        for model in provider.models:
+        for model in provider.models if provider.id != "openrouter" else ():  # the makers' prices come first there
             price = model.get_prices(catalogues.SNAPSHOT_AT)
             ours = usd_of(model.id, provider.id, tokens)
             if price.input_mtok is not None and is_found(model, provider.id) and not model.id.endswith(":free"):
@@ -443,7 +444,7 @@ def test_every_model_of_the_snapshot_comes_to_what_genai_prices_calculates_itsel
                 assert ours is not None
                 assert abs(ours - theirs) < Decimal("1e-20"), (provider.id, model.id)
                 compared += 1
-    assert compared > 2000
+    assert compared > 1000
 
 
 # In 元

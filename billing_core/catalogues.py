@@ -219,22 +219,21 @@ def _is_free(model: str) -> bool:
     return "/" in model and model.partition(":")[2] == "free"
 
 
-@lru_cache(maxsize=4096)
-def _candidates(model: str, provider: str | None) -> tuple[Any, ...]:
-    """The snapshot's models of that name, the best first."""
+@lru_cache(maxsize=16384)
+def _info(name: str, provider: str | None) -> Any:
+    """The snapshot's model of that name; None where there is none, which takes the snapshot long to find out."""
     from genai_prices.data_snapshot import get_snapshot
 
-    found = []
-    for name, where in _tries(model, provider):
-        with suppress(LookupError):
-            found.append(get_snapshot().find_provider_model(name, None, where, None)[1])
-    return tuple(found)
+    with suppress(LookupError):
+        return get_snapshot().find_provider_model(name, None, provider, None)[1]
+    return None
 
 
 def _found(model: str, provider: str | None, at: datetime) -> tuple[Any, Listed] | None:
-    """The best of them that has a price at a moment, and that price."""
-    for info in _candidates(model, provider):
-        if listed := _genai(info.get_prices(at)):
+    """The best of the snapshot's models of that name which has a price at a moment, and that price."""
+    for name, where in _tries(model, provider):
+        info = _info(name, where)
+        if info and (listed := _genai(info.get_prices(at))):
             return info, listed
     return None
 

@@ -7,12 +7,15 @@ once, half to even, to 10⁻⁶ 元.
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from functools import cache, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,11 +24,28 @@ from typing import Any
 
 from .errors import Invalid
 from .i18n import N_
-from .money import MAX_PRICE_MICRO
-from .rates import MAX_MULTIPLIER, MORE_PARTS, PARTS, PPM, More, Prices, Rates, Tier, as_rates
+from .money import MAX_PRICE_MICRO, price_yuan
+from .rates import MORE_PARTS, NOTHING_MORE, PARTS, PPM, More, Prices, Rates, Tier, as_rates, more_from
+from .text import unsafe
+from .tokens import Tokens
 
 MAX_BYTES = 50_000_000
 """The largest list that is read."""
+MAX_DIGITS = 60
+"""A number with more characters is none."""
+MAX_EXPONENT = 30
+"""Nor is one from 10³¹ on, or below 10⁻³⁰."""
+EXACT = Context(prec=4 * MAX_DIGITS)
+"""Arithmetic on a list's numbers: nothing is rounded on the way."""
+MILLION = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A sentence about an offer, to be translated."""
+
+    message: str
+    params: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,10 @@ class Offer:
     model: str
     provider: str
     listed: Listed
+    odd: tuple[Odd, ...] = ()
+    """What is wrong about it in the list."""
+    notes: tuple[Odd, ...] = ()
+    """What the list has that no price can say, and is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +86,70 @@ class Catalogue:
     """`USD` or `元`."""
     skipped: int = 0
     """How many of its models have no price for tokens."""
+    why_skipped: Mapping[str, int] = field(default_factory=dict)
+    """The same by what they are, in the list's words: image_generation, audio_hours…"""
 
 
-def in_yuan(listed: Listed, factor: Decimal) -> Prices:
+def in_yuan(listed: Listed, factor: Decimal | Fraction) -> Prices:
     """A price of it; `factor` is 元 for a unit of the list's currency, markup included. Raises Invalid for what is none."""
+    scale = _exact(factor) * PPM
+
+    def micro(amount: Decimal) -> int:
+        price = round(_exact(amount) * scale)  # half to even
+        if not 0 <= price <= MAX_PRICE_MICRO:
+            raise Invalid(N_("A price must be from 0 to 1,000,000 元 per million tokens."), field="price")
+        return price
 
     def tokens(given: Mapping[str, Decimal]) -> dict[str, Any]:
-        return {part: _micro(given[part] * factor) for part in (*PARTS, *MORE_PARTS) if part in given}
+        return {part: micro(given[part]) for part in (*PARTS, *MORE_PARTS) if part in given}
 
     base = tokens(listed.tokens)
     tiers = [Tier(above, **{"output": 0} | tokens(given)) for above, given in listed.tiers]
     more = More(
         **{part: base.pop(part) for part in MORE_PARTS if part in base},
-        call=_micro(listed.call * factor),
-        tools=tuple(sorted((tool, _micro(fee * factor)) for tool, fee in listed.tools.items())),
+        call=micro(listed.call),
+        tools=tuple(sorted((tool, micro(fee)) for tool, fee in listed.tools.items())),
         tiers=tuple(tiers),
-        service_tiers=tuple(sorted((name, _ppm(multiple)) for name, multiple in listed.service_tiers.items())),
+        service_tiers=tuple(
+            sorted((name, round(_exact(multiple) * PPM)) for name, multiple in listed.service_tiers.items())
+        ),
     )
     return Prices(**{"output": 0} | base, more=None if more == More() else more)
 
 
-def _micro(yuan: Decimal) -> int:
-    micro = int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
-    if not 0 <= micro <= MAX_PRICE_MICRO:
+def _exact(number: Decimal | Fraction) -> Fraction:
+    """Raises Invalid for what is no number, or too large to be calculated with."""
+    if isinstance(number, Decimal) and not _is_amount(number):
         raise Invalid(N_("A price must be from 0 to 1,000,000 元 per million tokens."), field="price")
-    return micro
+    return Fraction(number)
 
 
-def _ppm(multiple: Decimal) -> int:
-    return min(int((multiple * PPM).to_integral_value(ROUND_HALF_EVEN)), MAX_MULTIPLIER)
+def _is_amount(number: Decimal) -> bool:
+    return number.is_finite() and (not number or abs(number.adjusted()) <= MAX_EXPONENT)
+
+
+def _multiple(base: Listed, other: Listed) -> Decimal | None:
+    """What `other`, which may name fewer kinds, is of `base`: one multiple for every kind of token and in every tier, which
+    is all that a price can say of a service tier. None where it is several, or not of both input and output."""
+    if not {"input", "output"} & base.tokens.keys() <= other.tokens.keys():
+        return None
+    higher = dict(other.tiers)
+    ratios: set[Fraction | None] = set()
+    for kinds, those in [(base.tokens, other.tokens), *((kinds, higher.get(above, {})) for above, kinds in base.tiers)]:
+        for kind in kinds.keys() & those.keys():
+            if kinds[kind]:
+                ratios.add(Fraction(those[kind]) / Fraction(kinds[kind]))
+            elif those[kind]:
+                ratios.add(None)
+    ratio = ratios.pop() if len(ratios) == 1 else None
+    return None if ratio is None else Decimal(ratio.numerator) / Decimal(ratio.denominator)
+
+
+def _no_multiple(service_tier: str) -> Odd:
+    return Odd(
+        N_("What {service_tier} calls cost is no single multiple of the price, and is left out."),
+        {"service_tier": service_tier},
+    )
 
 
 def factor_of(markups: Mapping[str, Decimal], offer: Offer) -> Decimal:
@@ -144,28 +203,52 @@ def _at(value: Any, start: int) -> Decimal:
     return price
 
 
+def _tries(model: str, provider: str | None) -> Iterator[tuple[str, str | None]]:
+    """The names and providers under which the snapshot may have a model, the best first."""
+    plain = model.partition(":")[0]
+    if provider and provider != "openrouter":  # whose models the makers' own prices come first of
+        yield from ((name, _PROVIDERS.get(provider, provider)) for name in (model, plain, plain.rpartition("/")[2]))
+    if "/" in model:
+        maker = model.partition("/")[0]
+        yield from ((name.partition("/")[2], _PROVIDERS.get(maker, maker)) for name in (model, plain))
+        yield from ((model, "openrouter"), (plain, "openrouter"))
+    yield from ((model, None), (plain, None), (plain.rsplit("/", 1)[-1], None))
+
+
+def _is_free(model: str) -> bool:
+    return "/" in model and model.partition(":")[2] == "free"
+
+
+@lru_cache(maxsize=16384)
+def _info(name: str, provider: str | None) -> Any:
+    """The snapshot's model of that name; None where there is none, which takes the snapshot long to find out."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    with suppress(LookupError):
+        return get_snapshot().find_provider_model(name, None, provider, None)[1]
+    return None
+
+
+def _found(model: str, provider: str | None, at: datetime) -> tuple[Any, Listed] | None:
+    """The best of the snapshot's models of that name which has a price at a moment, and that price."""
+    for name, where in _tries(model, provider):
+        info = _info(name, where)
+        if info and (listed := _genai(info.get_prices(at))):
+            return info, listed
+    return None
+
+
 @lru_cache(maxsize=4096)
 def built_in(model: str) -> Listed | None:
     """A model's price in genai-prices' snapshot, in US dollars; None where it has none. Of `maker/model` the maker's own
     price comes first: OpenRouter's leaves out many prices for cached tokens."""
-    from genai_prices.data_snapshot import get_snapshot
+    if model.partition(":")[2] == "free":
+        return FREE if _is_free(model) else None
+    found = _found(model, None, SNAPSHOT_AT)
+    return found[1] if found else None
 
-    plain, _, suffix = model.partition(":")
-    tries: list[tuple[str, str | None]] = []
-    if "/" in model:
-        maker = model.partition("/")[0]
-        tries = [(name.partition("/")[2], _PROVIDERS.get(maker, maker)) for name in (model, plain)]
-        tries += [(model, "openrouter"), (plain, "openrouter")]
-    tries += [(model, None), (plain, None), (plain.rsplit("/", 1)[-1], None)]
-    for name, provider in tries:
-        try:
-            _, info = get_snapshot().find_provider_model(name, None, provider, None)
-            listed = _genai(info.get_prices(SNAPSHOT_AT))
-        except LookupError:
-            continue
-        if listed and suffix != "free":
-            return listed
-    return Listed({"input": Decimal(0), "output": Decimal(0)}) if suffix == "free" and "/" in model else None
+
+FREE = Listed({"input": Decimal(0), "output": Decimal(0)})
 
 
 @lru_cache(maxsize=4096)
@@ -175,25 +258,55 @@ def built_in_rates(model: str, usd_rate: Decimal) -> Rates | None:
     return None if listed is None else as_rates(in_yuan(listed, usd_rate), "catalogue")
 
 
-def genai_prices() -> Catalogue:
-    """The built-in catalogue as a list: of every model the price under the names that its makers and OpenRouter use."""
+def usd_of(model: str, provider: str | None, tokens: Tokens, at: datetime = SNAPSHOT_AT) -> Decimal | None:
+    """What a call at a moment costs by the snapshot, in US dollars, exactly; None where it doesn't know the model. With a
+    `provider` (its id in genai-prices, or a maker's name) that one's price comes first; without one, and for OpenRouter, it
+    is looked up as for `built_in`. In a service tier that the snapshot has prices for, those count."""
+    if _is_free(model):
+        return Decimal(0)
+    found = _found(model, provider, at)
+    if found is None:
+        return None
+    info, listed = found
+    if tokens.extras and tokens.extras.service_tier:
+        listed = _genai(info.get_prices(at, _context(tokens.extras.service_tier))) or listed
+    prices = [listed.tokens, *(kinds for above, kinds in listed.tiers if tokens.prompt > above)][-1]
+    micro = Decimal(0)
+    for line in as_rates(in_yuan(listed, Fraction(1))).lines(tokens):
+        if line.per_call:
+            price = (listed.call if line.kind == "call" else listed.tools.get(line.kind, Decimal(0))) * MILLION
+        else:
+            price = prices.get(line.falls_under or line.kind, Decimal(0))
+        micro = EXACT.add(micro, EXACT.multiply(price, line.count))
+    return micro.scaleb(-6, EXACT)
+
+
+def _context(service_tier: str) -> dict[str, str]:
+    """How genai-prices names a service tier."""
+    return {"processing": "batch"} if service_tier == "batch" else {"service_tier": service_tier}
+
+
+def genai_prices(at: datetime = SNAPSHOT_AT) -> Catalogue:
+    """The built-in catalogue as a list: of every model the price at a moment, under the names that its makers and
+    OpenRouter use. What a name finds is the same as in `built_in`, whoever else has a model of that name."""
     from genai_prices.data_snapshot import get_snapshot
 
     offers: dict[str, Offer] = {}
-    skipped = 0
+    skipped: Counter[str] = Counter()
     for provider in get_snapshot().providers:
+        makers = [provider.id, *(name for name, known_as in _PROVIDERS.items() if known_as == provider.id)]
         for model in provider.models:
-            listed = _genai(model.get_prices(SNAPSHOT_AT))
+            price = model.get_prices(at)
+            listed = FREE if _is_free(model.id) else _genai(price)
             if listed is None:
-                skipped += 1
+                skipped[next((name for name, value in price.__dict__.items() if value is not None), "")] += 1
                 continue
-            names = [model.id] if provider.id == "openrouter" else [f"{provider.id}/{model.id}", model.id]
-            for name in names:
-                if name not in offers:  # of maker/model the maker's own counts, as in built_in
-                    offers[name] = Offer(
-                        name, provider.id, (built_in(name) if provider.id == "openrouter" else None) or listed
-                    )
-    return Catalogue(f"genai-prices {version('genai-prices')}", offers, "USD", skipped)
+            names = [] if provider.id == "openrouter" else [f"{maker}/{model.id}" for maker in makers]
+            for name in [*names, model.id]:
+                if name not in offers:
+                    found = None if _is_free(name) else _found(name, None, at)
+                    offers[name] = Offer(name, provider.id, FREE if _is_free(name) else found[1] if found else listed)
+    return Catalogue(f"genai-prices {version('genai-prices')}", offers, "USD", skipped.total(), skipped)
 
 
 # LiteLLM's price file
@@ -209,9 +322,12 @@ _LITELLM = {
     "output_cost_per_audio_token": "audio_output",
     "output_cost_per_image_token": "image_output",
 }
-_ABOVE = {f"_above_{thousands}k_tokens": thousands * 1000 for thousands in (128, 200, 256, 272, 512)}
+_ABOVE = re.compile(r"_above_([0-9]{1,6})k_tokens$")
 _SERVICE_TIERS = {"_batches": "batch", "_flex": "flex", "_priority": "priority"}
-MILLION = 10**6
+_CALLS = ("input_cost_per_request", "input_cost_per_query")
+_SEARCHES = "search_context_cost_per_query"
+_OTHERWISE = re.compile(r"(?:in|out)put_cost_per_(?:image|pixel|character|second|video_per_second|audio_per_second)$")
+"""What else is charged by than tokens and calls."""
 
 
 def litellm_file() -> Path | None:
@@ -225,55 +341,123 @@ def litellm(content: bytes, name: str = "LiteLLM") -> Catalogue:
     """LiteLLM's model_prices_and_context_window.json. Raises Invalid."""
     text = _text(content)
     try:
-        found = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_number)
+        found = json.loads(
+            text, parse_float=_number, parse_int=_number, parse_constant=_number, object_pairs_hook=_Object
+        )
     except (ValueError, RecursionError):
         raise Invalid(
             N_("The file is no JSON. Choose LiteLLM's model_prices_and_context_window.json."), field="file"
         ) from None
-    if not isinstance(found, dict) or not any(
-        isinstance(row, dict) and "litellm_provider" in row for row in found.values()
+    if not isinstance(found, _Object) or not any(
+        isinstance(row, _Object) and "litellm_provider" in row for row in found.values()
     ):
         raise Invalid(
             N_("The file names no models with prices. Choose LiteLLM's model_prices_and_context_window.json."),
             field="file",
         )
     offers: dict[str, Offer] = {}
-    rows = {model: row for model, row in found.items() if isinstance(row, dict) and model != "sample_spec"}
-    for model, row in rows.items():
-        listed = _of_litellm(row)
-        if listed is not None and 1 <= len(model) <= 200 and model.isprintable():
-            offers[model] = Offer(model, str(row.get("litellm_provider", "")), listed)
-    return Catalogue(name, offers, "USD", len(rows) - len(offers))
+    skipped: Counter[str] = Counter()
+    for model, row in found.items():
+        if model == "sample_spec" or not isinstance(row, _Object):
+            continue
+        offer = _of_litellm(model, row) if 1 <= len(model) <= 200 and model.isprintable() else None
+        if offer is None:
+            mode = row.get("mode")
+            skipped[mode[:100] if isinstance(mode, str) else ""] += 1
+        elif model in found.twice or row.twice:
+            offers[model] = replace(offer, odd=(Odd(N_("The list has it twice; the last one counts."), {}),))
+        else:
+            offers[model] = offer
+    return Catalogue(name, offers, "USD", skipped.total(), skipped)
 
 
-def _of_litellm(row: Mapping[str, Any]) -> Listed | None:
-    def kinds(ending: str = "") -> dict[str, Decimal]:
-        given = {kind: row.get(f"{name}{ending}") for name, kind in _LITELLM.items()}
-        return {
-            kind: value * MILLION for kind, value in given.items() if isinstance(value, Decimal) and value.is_finite()
-        }
+class _Object(dict[str, Any]):
+    """A JSON object that knows which of its names were given more than once."""
 
-    base = kinds()
-    if "input" not in base:
+    def __init__(self, pairs: list[tuple[str, Any]]):
+        super().__init__(pairs)
+        self.twice = (
+            {name for name, n in Counter(name for name, _ in pairs).items() if n > 1} if len(self) < len(pairs) else ()
+        )
+
+
+def _number(text: str) -> Decimal:
+    """A number of JSON, exactly; NaN where it is none that a price can have."""
+    try:
+        return Decimal(text if len(text) <= MAX_DIGITS else "NaN")
+    except InvalidOperation:  # 1e99999999999999999999
+        return Decimal("NaN")
+
+
+def _of_litellm(model: str, row: Mapping[str, Any]) -> Offer | None:
+    """None where it isn't priced by token."""
+
+    def amount(given: Mapping[str, Any], name: str) -> Decimal | None:
+        value = given.get(name)
+        if value is None or (isinstance(value, Decimal) and _is_amount(value)):
+            return value
+        shown = str(value)[:40] if isinstance(value, (str, bool, Decimal)) else "…"
+        raise Invalid(N_("{model}: “{value}” is no price."), field="file", model=model, value=shown)
+
+    def kinds(given: Mapping[str, Any], ending: str = "") -> dict[str, Decimal]:
+        amounts = {kind: amount(given, f"{name}{ending}") for name, kind in _LITELLM.items()}
+        return {kind: value.scaleb(6, EXACT) for kind, value in amounts.items() if value is not None}
+
+    def whole(ending: str = "") -> Listed:
+        higher = [(above, kinds(row, f"_above_{above // 1000}k_tokens{ending}")) for above in starts]
+        return Listed(kinds(row, ending), tuple(higher))
+
+    starts = sorted({int(found[1]) * 1000 for name in row if (found := _ABOVE.search(name))} - {0})
+    base = whole()
+    ranges = _ranges(row.get("tiered_pricing"))
+    if ranges and not base.tiers:
+        (_, first), *rest = [(start, kinds(step)) for start, step in ranges]
+        base = Listed({**first, **base.tokens}, tuple(rest))
+    call = next((fee for name in _CALLS if (fee := amount(row, name))), Decimal(0))
+    if "input" not in base.tokens or _is_otherwise(base, row, call):
         return None
-    tiers = [(above, base | higher) for ending, above in _ABOVE.items() if (higher := kinds(ending))]
     multiples = {}
+    notes = []
     for ending, service_tier in _SERVICE_TIERS.items():
-        there = kinds(ending)
-        ratios = {price / base[kind] for kind, price in there.items() if base.get(kind)}
-        if len(ratios) == 1 and {"input", "output"} & base.keys() <= there.keys():  # else it is no multiple
-            multiples[service_tier] = ratios.pop()
-    searches = row.get("search_context_cost_per_query")
-    fee = searches.get("search_context_size_medium") if isinstance(searches, dict) else None
-    tools = {"web_search": fee} if isinstance(fee, Decimal) and fee.is_finite() else {}
-    call = row.get("input_cost_per_request")
-    return Listed(
-        base, tuple(tiers), call if isinstance(call, Decimal) and call.is_finite() else Decimal(0), tools, multiples
-    )
+        other = whole(ending)
+        multiple = _multiple(base, other)
+        if multiple is not None:
+            multiples[service_tier] = multiple
+        elif other.tokens:
+            notes.append(_no_multiple(service_tier))
+    searches = row.get(_SEARCHES)
+    fee = amount(searches, "search_context_size_medium") if isinstance(searches, dict) else None
+    listed = Listed(base.tokens, tuple(_filled(base)), call, {} if fee is None else {"web_search": fee}, multiples)
+    return Offer(model, str(row.get("litellm_provider", ""))[:100], listed, notes=tuple(notes))
 
 
-def _no_number(_text: str) -> None:
-    return None
+def _filled(listed: Listed) -> Iterator[tuple[int, Mapping[str, Decimal]]]:
+    """The tiers that say something, each with what it leaves to the one before."""
+    kinds = listed.tokens
+    for above, higher in listed.tiers:
+        if higher:
+            kinds = {**kinds, **higher}
+            yield above, kinds
+
+
+def _ranges(steps: object) -> list[tuple[int, Mapping[str, Any]]]:
+    """`tiered_pricing`: prices by the range of the prompt's length, as (its start, its prices)."""
+    found = []
+    for step in steps if isinstance(steps, list) else ():
+        ends = step.get("range") if isinstance(step, dict) else None
+        if not (isinstance(ends, list) and ends and isinstance(ends[0], Decimal) and 0 <= ends[0] <= 10**9):
+            return []  # by something else, like the number of results
+        found.append((int(ends[0]), step))
+    return sorted(found, key=lambda step: step[0])
+
+
+def _is_otherwise(listed: Listed, row: Mapping[str, Any], call: Decimal) -> bool:
+    """Whether the model's answers are charged by the image, say, so that tokens alone would make them free."""
+    if any(listed.tokens.get(kind) for kind in ("output", "audio_output", "image_output")):
+        return False
+    others = [name for name, value in row.items() if value and _OTHERWISE.match(name)]
+    is_paid = call or any(listed.tokens.values())
+    return any(name.startswith("output") for name in others) or bool(others and not is_paid)
 
 
 # CSV
@@ -284,39 +468,67 @@ def from_csv(content: bytes, currency: str, name: str = "CSV") -> Catalogue:
     others of …_price, per million tokens. Raises Invalid, which names the line."""
     text = _text(content)
     rows = csv.DictReader(io.StringIO(text, newline=""))
-    columns = {column.strip().lower(): column for column in rows.fieldnames or () if column}
-    key = columns.get("model_id", columns.get("model"))
-    kinds = {columns[f"{part}_price"]: part for part in (*PARTS, *MORE_PARTS) if f"{part}_price" in columns}
-    if key is None or not {"input", "output"} <= set(kinds.values()):
-        raise Invalid(
-            N_("The first line must name the columns: model, input_price, output_price, and others of the price list."),
-            field="file",
-        )
     offers: dict[str, Offer] = {}
     try:
+        columns = _columns(rows.fieldnames or ())
+        key = columns.get("model_id", columns.get("model"))
+        kinds = {columns[f"{part}_price"]: part for part in (*PARTS, *MORE_PARTS) if f"{part}_price" in columns}
+        if key is None or not {"input", "output"} <= set(kinds.values()):
+            raise Invalid(
+                N_("The first line must name the columns: model, input_price, output_price, and others of the price list."),
+                field="file",
+            )  # fmt: skip
         for row in rows:
-            model = (row[key] or "").strip()
+            line = rows.line_num
+            model = unsafe((row[key] or "").strip())
             if not model:
                 continue
-            given = {
-                part: _decimal(row[column], rows.line_num)
-                for column, part in kinds.items()
-                if (row[column] or "").strip()
-            }
+            given = {part: _decimal(row[column], line) for column, part in kinds.items() if (row[column] or "").strip()}
             if not {"input", "output"} <= given.keys() or not (len(model) <= 200 and model.isprintable()):
-                raise Invalid(
-                    N_("Line {line} has no model with prices for input and output."), field="file", line=rows.line_num
-                )
+                raise Invalid(N_("Line {line} has no model with prices for input and output."), field="file", line=line)
             if model in offers:
-                raise Invalid(
-                    N_("Line {line} names {model} a second time."), field="file", line=rows.line_num, model=model
-                )
-            offers[model] = Offer(model, model.partition("/")[0], Listed(given))
+                raise Invalid(N_("Line {line} names {model} a second time."), field="file", line=line, model=model)
+            further = _further(row[columns["further"]] if "further" in columns else None, line)
+            listed = replace(
+                further, tokens={k: v for k, v in further.tokens.items() if k not in kinds.values()} | given
+            )
+            offers[model] = Offer(model, model.partition("/")[0], listed)
     except csv.Error:
-        raise Invalid(N_("Line {line} is no CSV."), field="file", line=rows.line_num) from None
+        raise Invalid(N_("Line {line} is no CSV."), field="file", line=rows.reader.line_num) from None
     if not offers:
         raise Invalid(N_("The file names no models."), field="file")
     return Catalogue(name, offers, currency)
+
+
+def _columns(names: Iterable[str]) -> dict[str, str]:
+    """The columns as they are headed, by what that means. Raises Invalid where one stands there twice."""
+    columns: dict[str, str] = {}
+    for name in filter(None, names):
+        if columns.setdefault(name.strip().lower(), name) != name or list(names).count(name) > 1:
+            raise Invalid(N_("The first line names the column {column} twice."), field="file", column=name[:40])
+    return columns
+
+
+def _further(text: str | None, line: int) -> Listed:
+    """What the app's own export has in `further` (see More.as_json): tiers, fees and service tiers, in 10⁻⁶ of the list's
+    currency."""
+    try:
+        more = more_from(text.strip() or None if text else None) or NOTHING_MORE
+    except (ValueError, TypeError, AttributeError, RecursionError, Invalid):
+        raise Invalid(
+            N_("Line {line}: the column “further” isn't as the app writes it."), field="file", line=line
+        ) from None
+
+    def kinds(given: Tier | More, parts: Iterable[str]) -> dict[str, Decimal]:
+        return {part: price_yuan(micro) for part in parts if (micro := getattr(given, part)) is not None}
+
+    return Listed(
+        kinds(more, MORE_PARTS),
+        tuple((tier.above, kinds(tier, (*PARTS, *MORE_PARTS))) for tier in more.tiers),
+        price_yuan(more.call),
+        {tool: price_yuan(micro) for tool, micro in more.tools},
+        {name: price_yuan(ppm) for name, ppm in more.service_tiers},
+    )
 
 
 def _text(content: bytes) -> str:
@@ -328,26 +540,19 @@ def _text(content: bytes) -> str:
         raise Invalid(N_("The file is no text in UTF-8. Save it as that, and try again."), field="file") from None
 
 
+_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+"""Thousands commas stand where they belong: 1,5 may well mean one and a half."""
+
+
 def _decimal(text: str | None, line: int) -> Decimal:
     text = (text or "").strip()
-    try:
-        number = Decimal(text.replace(",", "")) if len(text) < 40 and text.isascii() else Decimal("NaN")
-    except InvalidOperation:
-        number = Decimal("NaN")
-    if not number.is_finite() or abs(number.adjusted()) > 30 or number < 0:
+    number = Decimal(text.replace(",", "") if len(text) <= MAX_DIGITS and _NUMBER.fullmatch(text) else "NaN")
+    if not _is_amount(number) or number < 0:
         raise Invalid(N_("“{value}” in line {line} is no price."), field="file", value=text[:40], line=line)
     return number
 
 
 # Beside what counts now
-
-
-@dataclass(frozen=True, slots=True)
-class Odd:
-    """What looks wrong about an offer."""
-
-    message: str
-    params: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +568,8 @@ class Row:
     odd: tuple[Odd, ...] = ()
     listed: Listed | None = None
     markup: Decimal = Decimal(1)
+    notes: tuple[Odd, ...] = ()
+    """What the list has that no price can say; nothing is wrong about that."""
 
 
 def compare(
@@ -375,51 +582,75 @@ def compare(
 ) -> list[Row]:
     """Every offer beside what counts now, by model. `rate`: 元 for a dollar; `from_list`: the models whose set price came
     from such a list."""
-    factor = rate if catalogue.currency == "USD" else Decimal(1)
-    everywhere = _unit(catalogue, factor)
+    everywhere = _unit(catalogue)
     rows = []
     for model, offer in sorted(catalogue.offers.items()):
         markup, before = factor_of(markups or {}, offer), current.get(model)
+        after = refused = None
         try:
-            after = in_yuan(offer.listed, factor * markup)
+            factor = (_exact(rate) if catalogue.currency == "USD" else 1) * _exact(markup)
+            after = in_yuan(offer.listed, factor)
         except Invalid as error:
-            rows.append(
-                Row(
-                    model,
-                    "changed" if before else "new",
-                    before,
-                    None,
-                    (Odd(error.message, error.params),),
-                    offer.listed,
-                    markup,
-                )
-            )
-            continue
-        kind = "new" if before is None else "same" if before == after else "changed"
-        rows.append(Row(model, kind, before, after, tuple(_oddities(before, after, everywhere)), offer.listed, markup))
+            refused = Odd(error.message, error.params)
+        kind = "new" if before is None else "same" if after and _alike(before, after) else "changed"
+        odd = [*offer.odd, *([everywhere] if everywhere else _units(offer, catalogue.currency))]
+        odd += [refused] if refused else _oddities(model, before, after) if after else []
+        rows.append(Row(model, kind, before, after, tuple(odd), offer.listed, markup, offer.notes))
     gone = sorted(set(from_list) - catalogue.offers.keys())
     return rows + [Row(model, "gone", current.get(model), None) for model in gone]
 
 
-def _oddities(before: Prices | None, after: Prices, everywhere: Odd | None) -> Iterator[Odd]:
-    if everywhere:
-        yield everywhere
-    for part in ("input", "output"):
-        old, new = getattr(before, part, None), getattr(after, part)
-        if old and (new >= 10 * old or 10 * new <= old):
+def _alike(one: Prices, other: Prices) -> bool:
+    """Whether they come to the same, though one may write out what the other lets fall under another kind."""
+    return as_rates(one).parts == as_rates(other).parts and (one.more or NOTHING_MORE) == (other.more or NOTHING_MORE)
+
+
+def _oddities(model: str, before: Prices | None, after: Prices) -> Iterator[Odd]:
+    for part in (*PARTS, *MORE_PARTS, "call"):
+        old, new = (_part(prices, part) if prices else None for prices in (before, after))
+        if old and new is not None and (new >= 10 * old or 10 * new <= old):
             yield Odd(N_("{part}: ten times the price now, or a tenth of it."), {"part": part})
     if 0 < after.output < after.input:
         yield Odd(N_("Output is cheaper than input."), {})
+    if not before and not model.endswith(":free") and not any(as_rates(after).parts) and not after.more:
+        yield Odd(N_("It is free, unless the list just doesn't know its price."), {})
 
 
-def _unit(catalogue: Catalogue, factor: Decimal) -> Odd | None:
+def _part(prices: Prices, part: str) -> int | None:
+    price: int | None = getattr(prices if part in PARTS else prices.more or NOTHING_MORE, part)
+    return price
+
+
+def _factor_to_known(offer: Offer, currency: str, part: str) -> Decimal | None:
+    """How many times an offer's price the built-in catalogue's is, about; None where one of them is missing or 0."""
+    price, known = offer.listed.tokens.get(part), (_known(offer.model) or FREE).tokens.get(part)
+    if not price or not known or not _is_amount(price):
+        return None
+    return known / (price if currency == "USD" else price / DOLLAR)
+
+
+FAR = 300
+"""No markup and no other host explains so many times a price; another unit does."""
+
+
+def _units(offer: Offer, currency: str) -> Iterator[Odd]:
+    """Single prices that are a thousandth, say, of what the built-in catalogue knows."""
+    for part in PARTS:
+        times = _factor_to_known(offer, currency, part)
+        if times is not None and not Decimal(1) / FAR < abs(times) < FAR:
+            yield Odd(
+                N_("{part}: hundreds of times the built-in price, or as small a part of it. Prices are per million tokens."),
+                {"part": part},
+            )  # fmt: skip
+
+
+def _unit(catalogue: Catalogue) -> Odd | None:
     """Whether the list as a whole looks as if it were per thousand tokens, or per token: against the built-in prices."""
     found: Counter[int] = Counter()
-    for model, offer in catalogue.offers.items():
-        known = _known(model)
-        price = offer.listed.tokens.get("input")
-        if known and price and factor:
-            found[(known / (price * factor / DOLLAR)).adjusted()] += 1
+    for offer in catalogue.offers.values():
+        times = _factor_to_known(offer, catalogue.currency, "input")
+        if times is not None:
+            found[times.adjusted()] += 1
     for exponent, message in (
         (3, N_("The list looks as if its prices were per thousand tokens: multiply them by 1,000.")),
         (6, N_("The list looks as if its prices were per token: multiply them by 1,000,000.")),
@@ -434,10 +665,8 @@ DOLLAR = Decimal(7)
 """About what a dollar is in 元, for guessing at units."""
 
 
-@cache
-def _known(model: str) -> Decimal | None:
-    listed = built_in(model)
-    return listed.tokens.get("input") if listed else None
+_known = cache(built_in)
+"""built_in keeps only so many."""
 
 
 def origin(catalogue: Catalogue, row: Row, rate: Decimal) -> str:

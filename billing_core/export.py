@@ -24,18 +24,10 @@ from .money import price_yuan, to_yuan
 from .pricing import Current
 from .rates import MORE_PARTS
 from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
+from .text import safe
 from .what_if import Cell
 
 BLOCK = 64 * 1024
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""How a formula begins; the wide signs are those of East Asian keyboards, which some spreadsheets take for the others."""
-
-
-def safe(text: str) -> str:
-    """Text that no spreadsheet runs as a formula."""
-    return "'" + text if text.startswith(_FORMULA) else text
 
 
 def blocks(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Text that people write: one line, without what no screen can show."""
+"""Text that people write: one line, without what no screen can show, and nothing that a spreadsheet would run."""
 
 import unicodedata
 
@@ -14,3 +14,17 @@ def one_line(text: str, longest: int, *, field: str) -> str:
     if len(shown) > longest:
         raise Invalid(N_("The text is too long: at most {longest} characters."), field=field, longest=longest)
     return shown
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a formula begins; the wide signs are those of East Asian keyboards, which some spreadsheets take for the others."""
+
+
+def safe(text: str) -> str:
+    """Text that no spreadsheet runs as a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def unsafe(cell: str) -> str:
+    """Text as it was before `safe`."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell

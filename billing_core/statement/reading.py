@@ -11,9 +11,9 @@ from itertools import takewhile
 from typing import Any
 
 from ..errors import BillingError, Invalid
-from ..export import safe
 from ..i18n import LANGUAGES, N_
 from ..seals import FIELDS
+from ..text import safe, unsafe
 from ..zones import zone
 from .content import SHOWN, period
 from .writing import FACTS, MARK, VERSION
@@ -105,15 +105,10 @@ def _csv(text: str) -> Claimed:
             raise ValueError
         head[name] = int(head[name])
     for name in _TEXTS:
-        head[name] = _unsafe(head[name])
+        head[name] = unsafe(head[name])
     if len(table) - 1 < _checked(head)["entries"]:
         raise ValueError
     return Claimed(head, None, None, [value for _name, value in rows[:end]], table)
-
-
-def _unsafe(cell: str) -> str:
-    """Text as it was before export.safe."""
-    return cell[1:] if cell.startswith("'") and safe(cell[1:]) == cell else cell
 
 
 def written(row: Iterable[Any]) -> list[str]:

@@ -127,7 +127,9 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
             Column(_(HEADINGS[part]), partial(_from_to, part), "right", width=130)
             for part in ("input", "output", "cache_read", "cache_write")
         ),
-        Column(_("Odd"), lambda row: " ".join(_odd(one.message, one.params) for one in row.odd), width=320),
+        Column(
+            _("Odd"), lambda row: " ".join(_odd(one.message, one.params) for one in (*row.odd, *row.notes)), width=320
+        ),
     ]
     tables.table(
         columns,

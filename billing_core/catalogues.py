@@ -27,7 +27,6 @@ from .i18n import N_
 from .money import MAX_PRICE_MICRO, price_yuan
 from .rates import MORE_PARTS, NOTHING_MORE, PARTS, PPM, More, Prices, Rates, Tier, as_rates, more_from
 from .text import unsafe
-from .tokens import Tokens
 
 MAX_BYTES = 50_000_000
 """The largest list that is read."""
@@ -203,11 +202,9 @@ def _at(value: Any, start: int) -> Decimal:
     return price
 
 
-def _tries(model: str, provider: str | None) -> Iterator[tuple[str, str | None]]:
+def _tries(model: str) -> Iterator[tuple[str, str | None]]:
     """The names and providers under which the snapshot may have a model, the best first."""
     plain = model.partition(":")[0]
-    if provider and provider != "openrouter":  # whose models the makers' own prices come first of
-        yield from ((name, _PROVIDERS.get(provider, provider)) for name in (model, plain, plain.rpartition("/")[2]))
     if "/" in model:
         maker = model.partition("/")[0]
         yield from ((name.partition("/")[2], _PROVIDERS.get(maker, maker)) for name in (model, plain))
@@ -229,61 +226,45 @@ def _info(name: str, provider: str | None) -> Any:
     return None
 
 
-def _found(model: str, provider: str | None, at: datetime) -> tuple[Any, Listed] | None:
-    """The best of the snapshot's models of that name which has a price at a moment, and that price."""
-    for name, where in _tries(model, provider):
-        info = _info(name, where)
-        if info and (listed := _genai(info.get_prices(at))):
-            return info, listed
-    return None
+def _at_moment(info: Any, at: datetime) -> Listed | None:
+    """A model's price at a moment, service tiers included where they are a multiple of it; None where it has none."""
+    listed = _genai(info.get_prices(at))
+    if listed is None:
+        return None
+    multiples = {}
+    for service_tier in _SERVICE_TIERS.values():
+        other = _genai(info.get_prices(at, _context(service_tier)))
+        if other and other != listed and (multiple := _multiple(listed, other)) is not None:
+            multiples[service_tier] = multiple
+    return replace(listed, service_tiers=multiples)
+
+
+def _context(service_tier: str) -> dict[str, str]:
+    """How genai-prices names a service tier."""
+    return {"processing": "batch"} if service_tier == "batch" else {"service_tier": service_tier}
 
 
 @lru_cache(maxsize=4096)
-def built_in(model: str) -> Listed | None:
-    """A model's price in genai-prices' snapshot, in US dollars; None where it has none. Of `maker/model` the maker's own
-    price comes first: OpenRouter's leaves out many prices for cached tokens."""
+def built_in(model: str, at: datetime = SNAPSHOT_AT) -> Listed | None:
+    """A model's price at a moment in genai-prices' snapshot, in US dollars; None where it has none. Of `maker/model` the
+    maker's own price comes first: OpenRouter's leaves out many prices for cached tokens."""
     if model.partition(":")[2] == "free":
         return FREE if _is_free(model) else None
-    found = _found(model, None, SNAPSHOT_AT)
-    return found[1] if found else None
+    for name, provider in _tries(model):
+        info = _info(name, provider)
+        if info and (listed := _at_moment(info, at)):
+            return listed
+    return None
 
 
 FREE = Listed({"input": Decimal(0), "output": Decimal(0)})
 
 
 @lru_cache(maxsize=4096)
-def built_in_rates(model: str, usd_rate: Decimal) -> Rates | None:
-    """The same in 元, as it counts."""
-    listed = built_in(model)
-    return None if listed is None else as_rates(in_yuan(listed, usd_rate), "catalogue")
-
-
-def usd_of(model: str, provider: str | None, tokens: Tokens, at: datetime = SNAPSHOT_AT) -> Decimal | None:
-    """What a call at a moment costs by the snapshot, in US dollars, exactly; None where it doesn't know the model. With a
-    `provider` (its id in genai-prices, or a maker's name) that one's price comes first; without one, and for OpenRouter, it
-    is looked up as for `built_in`. In a service tier that the snapshot has prices for, those count."""
-    if _is_free(model):
-        return Decimal(0)
-    found = _found(model, provider, at)
-    if found is None:
-        return None
-    info, listed = found
-    if tokens.extras and tokens.extras.service_tier:
-        listed = _genai(info.get_prices(at, _context(tokens.extras.service_tier))) or listed
-    prices = [listed.tokens, *(kinds for above, kinds in listed.tiers if tokens.prompt > above)][-1]
-    micro = Decimal(0)
-    for line in as_rates(in_yuan(listed, Fraction(1))).lines(tokens):
-        if line.per_call:
-            price = (listed.call if line.kind == "call" else listed.tools.get(line.kind, Decimal(0))) * MILLION
-        else:
-            price = prices.get(line.falls_under or line.kind, Decimal(0))
-        micro = EXACT.add(micro, EXACT.multiply(price, line.count))
-    return micro.scaleb(-6, EXACT)
-
-
-def _context(service_tier: str) -> dict[str, str]:
-    """How genai-prices names a service tier."""
-    return {"processing": "batch"} if service_tier == "batch" else {"service_tier": service_tier}
+def built_in_rates(model: str, rate: Decimal, at: datetime = SNAPSHOT_AT) -> Rates | None:
+    """The same as it counts, at `rate` 元 for a dollar."""
+    listed = built_in(model, at)
+    return None if listed is None else as_rates(in_yuan(listed, rate), "catalogue")
 
 
 def genai_prices(at: datetime = SNAPSHOT_AT) -> Catalogue:
@@ -297,15 +278,14 @@ def genai_prices(at: datetime = SNAPSHOT_AT) -> Catalogue:
         makers = [provider.id, *(name for name, known_as in _PROVIDERS.items() if known_as == provider.id)]
         for model in provider.models:
             price = model.get_prices(at)
-            listed = FREE if _is_free(model.id) else _genai(price)
+            listed = FREE if _is_free(model.id) else _at_moment(model, at)
             if listed is None:
                 skipped[next((name for name, value in price.__dict__.items() if value is not None), "")] += 1
                 continue
             names = [] if provider.id == "openrouter" else [f"{maker}/{model.id}" for maker in makers]
             for name in [*names, model.id]:
                 if name not in offers:
-                    found = None if _is_free(name) else _found(name, None, at)
-                    offers[name] = Offer(name, provider.id, FREE if _is_free(name) else found[1] if found else listed)
+                    offers[name] = Offer(name, provider.id, built_in(name, at) or listed)
     return Catalogue(f"genai-prices {version('genai-prices')}", offers, "USD", skipped.total(), skipped)
 
 

@@ -231,7 +231,7 @@ def settle(
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
     cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
-    upstream = pricing.upstream(tx, held.model_id, tokens)
+    upstream = pricing.upstream(tx, held.model_id, tokens, tx.now_ns)
     calls = _priced(tx, used, tx.now_ns)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
@@ -519,7 +519,7 @@ def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> lis
     calls = []
     for name, tokens in used:
         number, rates = pricing.to_charge(tx, name, at)
-        asked = pricing.upstream(tx, name, tokens)
+        asked = pricing.upstream(tx, name, tokens, at)
         calls.append(_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens)), asked))
     return calls
 

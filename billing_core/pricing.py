@@ -10,6 +10,7 @@ catalogue's, else the default.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -28,6 +29,7 @@ from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
 
+HOUR_NS = 3600 * 10**9
 PAST_SECONDS = 60
 """How far back `valid_from` may lie: as much as clocks differ."""
 
@@ -192,13 +194,14 @@ MAX_UPSTREAM_USD = 1000
 """No call costs more; the sums of a quarter of an hour hold a million of them."""
 
 
-def upstream(tx: Transaction, model: str | int | None, tokens: Tokens) -> Upstream | None:
-    """What the provider asks for a call, as it says itself, else as the catalogue knows; None where neither does. `model`
-    is its name or number."""
+def upstream(tx: Transaction, model: str | int | None, tokens: Tokens, at_ns: int) -> Upstream | None:
+    """What the provider asks for a call at a moment, as it says itself, else as the catalogue knows; None where neither
+    does. `model` is its name or number."""
     usd = tokens.extras.upstream_usd if tokens.extras else None
     if usd is None:
         name = tx.get_one(Model, model).name if isinstance(model, int) else model or ""
-        prices = built_in_rates(name, Decimal(1))
+        hour = datetime.fromtimestamp(at_ns // HOUR_NS * 3600, UTC)  # kept prices are found again
+        prices = built_in_rates(name, Decimal(1), hour)
         if prices is None:
             return None
         usd = Decimal(prices.exact(tokens)).scaleb(-18)

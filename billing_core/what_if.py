@@ -73,7 +73,7 @@ def what_if(
         price = rates.get(model)
         if price is None:
             found.append(_cell(row, model, people, row.cost, 0, SAME))
-        elif to_the_last or row.model_id in rich or (price.more and (price.more.tiers or price.more.service_tiers)):
+        elif to_the_last or row.model_id in rich or (price.more and price.more.tiers):
             looked_up.add(row.model_id)
         else:
             new = -(-_linear(price, row) // 10**8)

@@ -1,5 +1,6 @@
 """Many prices at once, from a list that others keep: first what it would change, then all of it as one change."""
 
+from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
@@ -115,6 +116,17 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     odd = [row for row in found if row.odd]
     told_kinds = " · ".join(f"{_(word)} {kinds[kind]:,}" for kind, word in KINDS.items())
     st.markdown(f"{told_kinds} · {_('Odd')} {len(odd):,}")
+    if catalogue.skipped:
+        why = ", ".join(f"{name or _('other')} {n:,}" for name, n in Counter(catalogue.why_skipped).most_common(5))
+        st.caption(
+            told.plain(
+                ngettext(
+                    "{n} model of the list has no price for tokens and is left out: {why}.",
+                    "{n} models of the list have no price for tokens and are left out: {why}.",
+                    catalogue.skipped,
+                ).format(n=f"{catalogue.skipped:,}", why=why)
+            )
+        )
     changed = [row for row in found if row.kind in ("new", "changed") and row.after]
     shown = [row for row in found if row.kind != "same"]
     if not shown:

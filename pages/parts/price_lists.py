@@ -118,15 +118,12 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     st.markdown(f"{told_kinds} · {_('Odd')} {len(odd):,}")
     if catalogue.skipped:
         why = ", ".join(f"{name or _('other')} {n:,}" for name, n in Counter(catalogue.why_skipped).most_common(5))
-        st.caption(
-            told.plain(
-                ngettext(
-                    "{n} model of the list has no price for tokens and is left out: {why}.",
-                    "{n} models of the list have no price for tokens and are left out: {why}.",
-                    catalogue.skipped,
-                ).format(n=f"{catalogue.skipped:,}", why=why)
-            )
-        )
+        left_out = ngettext(
+            "{n} model of the list has no price for tokens and is left out: {why}.",
+            "{n} models of the list have no price for tokens and are left out: {why}.",
+            catalogue.skipped, why=why,
+        )  # fmt: skip
+        st.caption(told.plain(left_out))
     changed = [row for row in found if row.kind in ("new", "changed") and row.after]
     shown = [row for row in found if row.kind != "same"]
     if not shown:

@@ -44,9 +44,9 @@ def _(message: str, **params: object) -> str:
     return translate(message, language(), **params)
 
 
-def ngettext(one: str, many: str, n: int) -> str:
+def ngettext(one: str, many: str, n: int, **params: object) -> str:
     """The message for a number of things, `{n}` in it being the number."""
-    return ntranslate(one, many, n, language(), n=count(n))
+    return ntranslate(one, many, n, language(), n=count(n), **params)
 
 
 def sentence(error: BillingError) -> str:

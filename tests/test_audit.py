@@ -12,7 +12,7 @@ from conftest import Clock
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from billing_core import accounts, audit, database, pricing, settings, signin
+from billing_core import accounts, audit, database, price_rules, pricing, settings, signin
 from billing_core.__main__ import app
 from billing_core.actors import SHELL, Actor
 from billing_core.audit import Noted
@@ -49,6 +49,14 @@ def test_a_price_is_noted_with_what_it_was_before(db: Database, boss: Actor) -> 
         "Boss retired the price of m, the built-in one counts: input 20.00 → 18.00, output 80.00 → 72.00, "
         "cache read 1.00 → 18.00 元 per million tokens",
     ]
+
+
+def test_a_retired_price_is_noted_with_what_a_rule_says_then(db: Database, boss: Actor) -> None:
+    db.write(pricing.set_price, "other", 5 * MILLION, 6 * MILLION, actor=boss)
+    db.write(price_rules.set_rule, "m*", "other", actor=boss)
+    db.write(pricing.set_price, "m1", 7 * MILLION, 8 * MILLION, actor=boss)
+    db.write(pricing.retire, "m1", actor=boss)
+    assert "input 7.00 → 5.00, output 8.00 → 6.00" in said(db, kind="price")[-1]
 
 
 def test_a_planned_price_is_noted_with_its_start(db: Database, boss: Actor, clock: Clock) -> None:

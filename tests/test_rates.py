@@ -220,3 +220,12 @@ def test_the_parts_of_two_rounds_add_up() -> None:
     )
     assert (one + used(1)).extras == one.extras
     assert MORE_PARTS == ("cache_write_1h", "audio_input", "image_input", "audio_output", "image_output")
+
+
+def test_the_most_that_a_call_can_cost_is_told_kind_by_kind() -> None:
+    most = rates(call=7 * YUAN, audio_output=90 * YUAN)
+    lines = most.most_lines(used(1_000, 10))
+    assert [(line.kind, line.count, line.price) for line in lines] == [
+        ("input", 1_000, 10 * YUAN), ("output", 10, 90 * YUAN), ("call", 1, 7 * YUAN),
+    ]  # fmt: skip
+    assert most.most(used(1_000, 10)) == 100 + 9 + 70_000

@@ -296,6 +296,8 @@ def test_what_is_not_repriced_says_why(db: Database, ann: str) -> None:
 
     no_call = f"Entry {recharged} charges no call, so it has no price."
     assert told(lambda: reprice(recharged, cheap)) == (no_call, None)
+    held = db.write(ledger.precharge, ann, "m", 10, 10, actor=SHELL).entry_id
+    assert told(lambda: reprice(held, cheap)) == (no_call.replace(str(recharged), str(held)), None)
     of_another = f"Price {other} is not one of the model of entry {call.entry_id}."
     assert told(lambda: reprice(call.entry_id, other)) == (of_another, "price_id")
     the_same = f"Entry {call.entry_id} costs the same at the price that counts now, so it stays as it is."
@@ -318,3 +320,13 @@ def test_what_is_not_repriced_says_why(db: Database, ann: str) -> None:
     charge(db, Tokens(1000, 0))
     charge(db, Tokens(1000, 0))
     assert db.write(ledger.reverse, plain, "right after all", actor=SHELL).entry_id > plain
+
+
+def test_output_tokens_that_are_fewer_than_their_part() -> None:
+    sentence = "reasoning_tokens are more than completion_tokens, which they are part of: count all output in completion_tokens."
+    assert told(lambda: Tokens(1, 1, reasoning=2)) == (sentence, "reasoning_tokens")
+
+
+def test_a_recharge_without_a_remark_has_none(db: Database, ann: str) -> None:
+    entry = db.write(ledger.recharge, ann, 1, actor=SHELL).entry_id
+    assert not db.read(lambda tx: tx.get_one(Entry, entry).remark)

@@ -277,9 +277,9 @@ def genai_prices(at: datetime = SNAPSHOT_AT) -> Catalogue:
     for provider in get_snapshot().providers:
         makers = [provider.id, *(name for name, known_as in _PROVIDERS.items() if known_as == provider.id)]
         for model in provider.models:
-            price = model.get_prices(at)
             listed = FREE if _is_free(model.id) else _at_moment(model, at)
             if listed is None:
+                price = model.get_prices(at)
                 skipped[next((name for name, value in price.__dict__.items() if value is not None), "")] += 1
                 continue
             names = [] if provider.id == "openrouter" else [f"{maker}/{model.id}" for maker in makers]

@@ -96,8 +96,7 @@ def export_logs(
     """Entries, newest first; for a member what a repricing wrote is one line."""
     tz = _zone(whose.actor, timezone)
     wanted = logs.Filters(whose.user_id, start, end, model, tuple(type), search, merged=not whose.actor.is_admin)
-    rows = logs.every(db, wanted, actor=whose.actor)
-    return as_file(export.logs(rows, tz), "logs", whose.name, _dates(start, end, tz))
+    return as_file(export.logs(db, wanted, tz, actor=whose.actor), "logs", whose.name, _dates(start, end, tz))
 
 
 @router.get("/recharges.csv", responses=_answers(READING_ONE), response_class=Response)

@@ -5,7 +5,7 @@ Newest first is the ledger's own order (an entry's number), not the clock's. Amo
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import FromClause, case, false, func, literal_column, null, select
 from sqlalchemy.sql import Select
@@ -91,17 +91,26 @@ class Row:
         return self.amount + self.cost if self.type == "settle" else -self.amount
 
 
+_UNDOING, _REPRICED = ENTRIES.alias("undoing"), ENTRIES.alias("repriced")
+_BY_THE_SHELL = ENTRIES.c.operator_id.is_(None) & (
+    ENTRIES.c.type.in_(("recharge", "reversal")) | ENTRIES.c.reprices_id.is_not(None)
+)
+
+
+def _as_lines(filters: Filters) -> tuple[Any, Any, Any]:
+    """A line's amount, what reversed it, and what it cost before a repricing."""
+    if not filters.merged:
+        return ENTRIES.c.amount, _UNDOING.c.id, null()
+    return (
+        ENTRIES.c.amount + func.coalesce(_REPRICED.c.cost, 0),
+        func.coalesce(ledger.charged_anew(_UNDOING), _UNDOING.c.id),
+        _REPRICED.c.cost,
+    )
+
+
 def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
-    operator, undoing, repriced = ACCOUNTS.alias("operator"), ENTRIES.alias("undoing"), ENTRIES.alias("repriced")
-    e, p = ENTRIES.c, PRICES.c
-    by_the_shell = e.operator_id.is_(None) & (e.type.in_(("recharge", "reversal")) | e.reprices_id.is_not(None))
-    amount: Any = e.amount
-    reversed_by: Any = undoing.c.id
-    repriced_from: Any = null()
-    if filters.merged:
-        amount = e.amount + func.coalesce(repriced.c.cost, 0)
-        reversed_by = func.coalesce(ledger.charged_anew(undoing), undoing.c.id)
-        repriced_from = repriced.c.cost
+    operator, e, p = ACCOUNTS.alias("operator"), ENTRIES.c, PRICES.c
+    amount, reversed_by, repriced_from = _as_lines(filters)
     query = select(
         e.id,
         ACCOUNTS.c.user_id,
@@ -120,8 +129,8 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         e.reverses_id,
         reversed_by,
         func.coalesce(e.remark, "").label("remark"),
-        case((by_the_shell, SHELL_ID), else_=operator.c.user_id).label("operator_id"),
-        case((by_the_shell, SHELL_ID), else_=operator.c.name).label("operator_name"),
+        case((_BY_THE_SHELL, SHELL_ID), else_=operator.c.user_id).label("operator_id"),
+        case((_BY_THE_SHELL, SHELL_ID), else_=operator.c.name).label("operator_name"),
         _moment(filters),
         func.coalesce(e.recorded_at_ns, e.created_at_ns).label("recorded_at_ns"),
         p.input,
@@ -139,9 +148,9 @@ def _rows(tx: Transaction, filters: Filters, actor: Actor) -> Select[Any]:
         .outerjoin(MODELS, MODELS.c.id == e.model_id)
         .outerjoin(PRICES, p.id == e.price_id)
         .outerjoin(operator, operator.c.id == e.operator_id)
-        .outerjoin(undoing, undoing.c.reverses_id == e.id)
+        .outerjoin(_UNDOING, _UNDOING.c.reverses_id == e.id)
         .outerjoin(HOLDS, HOLDS.c.precharge_id == e.id)
-        .outerjoin(repriced, repriced.c.id == e.reprices_id)
+        .outerjoin(_REPRICED, _REPRICED.c.id == e.reprices_id)
     )
     return query.where(*conditions(tx, filters, actor)).order_by(e.id.desc())
 
@@ -224,6 +233,63 @@ def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) ->
         yield from rows
         before = rows[-1].id
         rows = db.read(read) if len(rows) == batch else []
+
+
+RAW = (
+    "id, created_at_ns, account_id, type, model_id, prompt_tokens, cached_tokens, cache_creation_tokens, "
+    "completion_tokens, reasoning_tokens, consumed, amount, balance_after, price_id, precharge_id, reverses_id, "
+    "reversed_by, operator_id, remark, reprices_id, extras"
+)
+"""What `raw` gives of an entry, in this order. `operator_id` is 0 for the shell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the numbers in raw rows stand for: accounts' (user_id, name), models' names, prices' (input, output, cache
+    read, cache write, source)."""
+
+    accounts: dict[int, tuple[str, str]]
+    models: dict[int, str]
+    prices: dict[int, tuple[int | None, int | None, int | None, int | None, str]]
+
+    @classmethod
+    def read(cls, tx: Transaction) -> "Names":
+        run, p = tx.connection().execute, PRICES.c
+        prices = select(p.id, p.input, p.output, func.coalesce(p.cache_read, p.input), func.coalesce(p.cache_write, p.input), p.source)  # fmt: skip
+        return cls(
+            {row[0]: (row[1], row[2]) for row in run(select(ACCOUNTS.c.id, ACCOUNTS.c.user_id, ACCOUNTS.c.name))},
+            {row[0]: row[1] for row in run(select(MODELS.c.id, MODELS.c.name))},
+            {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in run(prices)},
+        )
+
+
+def raw(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> Iterator[list[tuple[Any, ...]]]:
+    """The same as `every` for a file of millions: tuples as the driver gives them (see RAW), many at a time, the first
+    ones sooner. Raises as page does, before the first."""
+    e, before, limit = ENTRIES.c, 2**63 - 1, batch // 10
+    amount, reversed_by, repriced_from = _as_lines(filters)
+    columns = select(
+        e.id, _moment(filters), e.account_id, e.type, e.model_id, e.prompt_tokens, e.cached_tokens,
+        e.cache_creation_tokens, e.completion_tokens, e.reasoning_tokens, e.cost - func.coalesce(repriced_from, 0), amount,
+        e.balance_after, e.price_id, e.precharge_id, e.reverses_id, reversed_by,
+        case((_BY_THE_SHELL, 0), else_=e.operator_id), e.remark, e.reprices_id, e.extras,
+    )  # fmt: skip
+    lines = ENTRIES.outerjoin(_UNDOING, _UNDOING.c.reverses_id == e.id)
+    if filters.merged:
+        lines = lines.outerjoin(_REPRICED, _REPRICED.c.id == e.reprices_id)
+
+    def read(tx: Transaction) -> list[tuple[Any, ...]]:
+        query = columns.select_from(lines).where(*conditions(tx, filters, actor), e.id < before)
+        result = tx.connection().execute(query.order_by(e.id.desc()).limit(limit))
+        return cast(list[tuple[Any, ...]], result.cursor.fetchall())  # a Row each would take longer than to read it
+
+    while True:
+        rows = db.read(read)
+        if rows:
+            yield rows
+        if len(rows) < limit:
+            return
+        before, limit = rows[-1][0], batch
 
 
 @dataclass(frozen=True, slots=True)

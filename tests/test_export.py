@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from billing_core import accounts, export, ledger, logs, pricing, stats
 from billing_core.actors import SHELL
 from billing_core.database import Database
-from billing_core.tokens import Tokens
+from billing_core.money import price_yuan, to_yuan
+from billing_core.text import safe
+from billing_core.tokens import Extras, Tokens
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BOM = "\ufeff".encode()
@@ -81,7 +83,7 @@ def test_an_export_of_the_log_is_exact_in_both_units_and_in_the_viewers_time(db:
     db.write(ledger.recharge, ann, 1_000_001, actor=SHELL, remark="=首充, “100 元”")
     db.write(pricing.set_price, "some/model", 18_500_000, 1, actor=SHELL, cache_read=0)
     db.write(ledger.charge, ann, "some/model", Tokens(1000, 10, 3, 4, 5), actor=SHELL)
-    charged, recharged = read(export.logs(logs.every(db, logs.Filters(), actor=SHELL), SHANGHAI))
+    charged, recharged = read(export.logs(db, logs.Filters(), SHANGHAI, actor=SHELL))
     assert recharged["remark"] == "'=首充, “100 元”"
     assert (recharged["amount_yuan"], recharged["amount_hao"], recharged["model_id"]) == ("100.0001", "1000001", "")
     assert recharged["operator_id"] == "shell"
@@ -121,3 +123,54 @@ def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
     assert (account["name"], account["balance_yuan"], account["balance_hao"]) == ("'-李雷", "-0.0005", "-5")
     assert (account["spent_30_days_yuan"], account["status"]) == ("0.0007", "active")
     assert account["created_at"] == export.iso(NOON, SHANGHAI)
+
+
+def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, ann: str) -> None:
+    """Lines are put together in another way than any other file's."""
+    zones = [
+        ZoneInfo(name) for name in ("UTC", "Asia/Shanghai", "Asia/Kathmandu", "America/New_York", "Africa/Monrovia")
+    ]
+    moments = [0, 1, 999, 1_000, 62_999_999_999, -1, -(10**18), NOON - 1, 1_762_063_199 * 10**9, 1_762_063_200 * 10**9]
+    db.write(pricing.set_price, 'a "model"', 18_500_000, 0, actor=SHELL, cache_read=0)
+    db.write(ledger.recharge, ann, 10**15, actor=SHELL, remark='-1, "two"\n three')
+    db.write(ledger.recharge, ann, -3, actor=SHELL)
+    used = Tokens(1000, 10, 3, 4, 5, Extras(tools=(("web_search", 2),)))
+    calls = [
+        db.write(ledger.charge, ann, model, used, actor=SHELL, created_at_ns=at)
+        for model in ('a "model"', "=other") for at in moments if at >= 0
+    ]  # fmt: skip
+    held = [db.write(ledger.precharge, ann, "=other", 100, 9, actor=SHELL) for _ in range(2)]
+    db.write(ledger.settle, held[0].entry_id, Tokens(50, 3), actor=SHELL)
+    db.write(ledger.refund, held[1].entry_id, actor=SHELL)
+    db.write(ledger.reverse, calls[0].entry_id, "+wrong", actor=SHELL)
+    db.write(accounts.change, ann, actor=SHELL, name="＝李, 雷")
+    price = db.write(pricing.set_price, 'a "model"', 1, 2, actor=SHELL).id
+    db.write(ledger.reprice, calls[1].entry_id, price, "dear", actor=SHELL)
+    for tz in zones:
+        for filters in (logs.Filters(), logs.Filters(ann, merged=True), logs.Filters(ann, types=("deduct",))):
+            lines = read(export.logs(db, filters, tz, actor=SHELL))
+            rows = list(logs.every(db, filters, actor=SHELL))
+            assert len(lines) == len(rows) > 2
+            for line, row in zip(lines, rows, strict=True):
+                told = {
+                    "id": row.id, "created_at": export.iso(row.created_at_ns, tz), "user_id": row.user_id, "name": safe(row.name),
+                    "type": row.type, "model_id": safe(row.model or ""), "prompt_tokens": row.prompt_tokens,
+                    "cached_tokens": row.cached_tokens, "cache_creation_tokens": row.cache_creation_tokens,
+                    "completion_tokens": row.completion_tokens, "reasoning_tokens": row.reasoning_tokens,
+                    "cost_yuan": to_yuan(row.consumed), "cost_hao": row.consumed, "amount_yuan": to_yuan(row.amount),
+                    "amount_hao": row.amount, "balance_after_yuan": to_yuan(row.balance_after),
+                    "balance_after_hao": row.balance_after, "price_source": row.price_source,
+                    "precharge_id": row.precharge_id, "reverses_id": row.reverses_id, "reversed_by": row.reversed_by,
+                    "operator_id": row.operator_id, "remark": safe(row.remark), "reprices_id": row.reprices_id,
+                    "extras": row.extras,
+                } | {
+                    f"{part}_price": None if (micro := getattr(row, f"price_{part}")) is None else f"{price_yuan(micro):f}"
+                    for part in export.PARTS
+                }  # fmt: skip
+                assert line == {name: "" if value is None else str(value) for name, value in told.items()}
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(10**16), 10**16))
+def test_a_cell_of_the_logs_is_written_as_in_any_other_file(text: str, hao: int) -> None:
+    written = b"".join(export.blocks(["a", "b", "c"], [[text, to_yuan(hao), 1]])).decode("utf-8-sig")
+    assert written == f"a,b,c\r\n{export._cell(text)},{export._yuan(hao)},1\r\n"

@@ -50,12 +50,12 @@ def logs(
     until: UntilOption = None, search: SearchOption = "", timezone: ZoneOption = None, output: FileOption = "-",
 ) -> None:  # fmt: skip
     """The ledger's entries, newest first."""
-    from .. import export, logs
+    from .. import export
     from ..actors import SHELL
 
     tz = zone(timezone)
     wanted = reading.filters(account, tz, types=types, model=model, since=since, until=until, search=search)
-    write(export.logs(logs.every(db(), wanted, actor=SHELL), tz), output)
+    write(export.logs(db(), wanted, tz, actor=SHELL), output)
 
 
 @export.command("recharges")

@@ -14,10 +14,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
 from datetime import datetime
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "data" / "billing.db"
-REVISION = "0003"
+REVISION = "0004"
 """The schema's revision that this code works with: the newest in migrations/versions."""
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""
@@ -60,9 +60,58 @@ class Transaction(Session):
 
     now_ns: int
 
-    @property
+    @cached_property
     def is_sqlite(self) -> bool:
         return self.get_bind().dialect.name == "sqlite"
+
+    # Straight to the driver, for what is done at every charge: a tenth of the time. Parameters are written ?.
+
+    @cached_property
+    def _driver(self) -> Any:
+        return self.connection().connection.driver_connection
+
+    @cached_property
+    def slot(self) -> int:
+        """A number that connections which write at the same time rarely share."""
+        return 0 if self.is_sqlite else int(self._driver.info.backend_pid)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Run a statement; its rows as tuples, none of one that gives none. Raises DBAPIError."""
+        try:
+            cursor = self._driver.execute(_marked(query, self.is_sqlite), parameters)
+            return cursor.fetchall() if cursor.description else []
+        except Exception as error:
+            raise self._wrapped(query, error) from error
+
+    def many(self, query: str, parameters: Sequence[Sequence[Any]]) -> None:
+        """Run a statement with each of these parameters. Raises DBAPIError."""
+        if not parameters:
+            return
+        try:
+            if self.is_sqlite:
+                self._driver.executemany(query, parameters)
+            else:
+                self._driver.cursor().executemany(_marked(query, False), parameters)
+        except Exception as error:
+            raise self._wrapped(query, error) from error
+
+    def new_ids(self, table: str, count: int) -> list[int]:
+        """Numbers for so many new rows of a table whose rows are never deleted."""
+        if self.is_sqlite:  # nobody else writes meanwhile
+            ((last,),) = self.rows(f"SELECT coalesce(max(id), 0) FROM {table}")
+            return list(range(last + 1, last + count + 1))
+        query = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, ?)"
+        return [row[0] for row in self.rows(query, (count,))]
+
+    def _wrapped(self, query: str, error: Exception) -> Exception:
+        dialect = self.get_bind().dialect
+        base = dialect.loaded_dbapi.Error
+        return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
+
+
+def _marked(query: str, is_sqlite: bool) -> str:
+    """A statement as the driver wants its parameters written."""
+    return query if is_sqlite else query.replace("%", "%%").replace("?", "%s")
 
 
 class Database:
@@ -309,6 +358,15 @@ def database_url() -> str:
     """BILLING_DATABASE_URL, else SQLite in data/billing.db."""
     url = os.environ.get("BILLING_DATABASE_URL", "").strip()
     return url or f"sqlite:///{DEFAULT_FILE}"
+
+
+MOST_AT_ONCE = 10_000
+"""Parameters of one statement: SQLite takes 32 766."""
+
+
+def marks(count: int) -> str:
+    """Places for so many parameters."""
+    return ", ".join("?" * count)
 
 
 def is_id(number: int) -> bool:

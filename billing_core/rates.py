@@ -202,12 +202,12 @@ class Rates:
 
     def cost(self, tokens: Tokens) -> Hao:
         """What a call costs, in 毫."""
-        if self.more is None and (tokens.extras is None or not tokens.extras.are_priced):
-            return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return -(-self.exact(tokens) // 10**14)
 
     def exact(self, tokens: Tokens) -> int:
         """The same before it is rounded up, in 10⁻¹⁸ 元."""
+        if self.more is None and (tokens.extras is None or not tokens.extras.are_priced):  # most calls, at once
+            return PPM * self._four(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return self._sum(self.lines(tokens), tokens.extras)
 
     def _sum(self, lines: list[Line], extras: Extras | None) -> int:
@@ -262,13 +262,16 @@ class Rates:
 
     def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> Hao:
         """What so many tokens cost at the four prices alone, in 毫: each kind × its price, summed exactly, rounded up once."""
-        micro = (
+        return -(-self._four(uncached, cached, cache_creation, completion) // 10**8)
+
+    def _four(self, uncached: int, cached: int, cache_creation: int, completion: int) -> int:
+        """The same before it is rounded up, in 10⁻¹² 元."""
+        return (
             uncached * self.input
             + cached * self.cache_read
             + cache_creation * self.cache_write
             + completion * self.output
         )
-        return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
 
     def most_lines(self, tokens: Tokens) -> list[Line]:
         """The most that a call of so many tokens can cost, whatever kinds they are of; but for what tools cost."""

@@ -9,12 +9,12 @@ from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction, prepare
 from billing_core.errors import Conflict, Invalid
-from billing_core.ledger import PERIOD_NS
 from billing_core.models import Account
+from billing_core.sums import QUARTER_NS
 from billing_core.zones import zone
 
 TABLES = ("account", "model", "price", "entry", "hold", "usage_sum")
-END = NOON // PERIOD_NS * PERIOD_NS
+END = NOON // QUARTER_NS * QUARTER_NS
 
 
 def scalar(db: Database, statement: str) -> Any:

@@ -17,6 +17,7 @@ from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid, UnknownAccount
 from billing_core.stats import LABELS, Period
+from billing_core.sums import QUARTER_NS
 from billing_core.tokens import Tokens
 from billing_core.zones import zone as named
 
@@ -168,7 +169,7 @@ def test_periods_lie_side_by_side_and_begin_where_their_label_says(
     assert all(a.end_ns == b.start_ns for a, b in pairwise(periods))
     assert all(period.start_ns < period.end_ns for period in periods)
     assert all(stats.to_ns(period.start) == period.start_ns for period in periods)
-    assert all(period.start_ns % ledger.PERIOD_NS == 0 for period in periods)  # no sum is cut in two
+    assert all(period.start_ns % QUARTER_NS == 0 for period in periods)  # no sum is cut in two
     if granularity == "month":
         assert {period.start.day for period in periods} == {1}
     if granularity == "day":

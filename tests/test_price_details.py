@@ -210,7 +210,13 @@ def test_a_settle_keeps_what_the_call_cost_upstream(db: Database, ann: str) -> N
         held = db.write(ledger.precharge, ann, model, 10, 10, actor=SHELL)
         settled = row(db, Entry, db.write(ledger.settle, held.entry_id, used, actor=SHELL).entry_id)
         assert settled.upstream_usd == pico
-    sums = db.read(lambda tx: tx.connection().exec_driver_sql("SELECT sum(upstream_yuan) FROM usage_sum").scalar())
+    sums = db.read(
+        lambda tx: (
+            tx.connection()
+            .exec_driver_sql("SELECT sum(upstream_yuan) FROM usage_sum WHERE of = 0 AND length = 1")
+            .scalar()
+        )
+    )
     assert sums == 21_600_000_000
 
 

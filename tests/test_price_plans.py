@@ -174,7 +174,7 @@ def test_the_sums_keep_what_it_cost_upstream_and_a_reversal_takes_it_back(db: Da
     entry = charged(db, "m", used)
 
     def sums(tx: Any) -> list[tuple[int, ...]]:
-        query = "SELECT kind, calls, priced_extras, upstream_yuan, upstream_cost FROM usage_sum ORDER BY kind"
+        query = "SELECT kind, calls, priced_extras, upstream_yuan, upstream_cost FROM usage_sum WHERE of = 0 AND length = 1 ORDER BY kind"
         return [tuple(row) for row in tx.connection().exec_driver_sql(query)]
 
     assert db.read(sums) == [(0, 1, 1, 3_600_000_000, 10_001)]

@@ -28,9 +28,10 @@ from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.idempotency import Once
 from billing_core.logs import Filters
-from billing_core.models import ENTRIES, USAGE_SUMS
+from billing_core.models import BOTH, ENTRIES, USAGE_SUMS
 from billing_core.rates import More
 from billing_core.repricing import Back, Preview, Selection
+from billing_core.sums import LONGEST
 from billing_core.tokens import Extras, Tokens
 
 ROOT = Path(__file__).parent.parent
@@ -505,7 +506,11 @@ def test_the_sums_that_a_repricing_leaves_are_those_of_the_right_price(db: Datab
     def sums() -> list[Any]:
         kinds = [column for column in USAGE_SUMS.columns if not column.primary_key]
         key = [USAGE_SUMS.c.account_id, USAGE_SUMS.c.model_id]
-        query = sa.select(*key, *(sa.func.sum(kind) for kind in kinds)).where(USAGE_SUMS.c.kind < 2).group_by(*key)
+        query = (
+            sa.select(*key, *(sa.func.sum(kind) for kind in kinds))
+            .where(USAGE_SUMS.c.kind < 2, USAGE_SUMS.c.of == BOTH, USAGE_SUMS.c.length == LONGEST)
+            .group_by(*key)
+        )
         return sorted(tuple(map(int, row)) for row in db.read(lambda tx: tx.connection().execute(query).all()))
 
     right = sums()
@@ -562,9 +567,13 @@ def test_a_wrong_sum_beside_a_repricing_is_named_and_nothing_else(db: Database, 
     clock.forward(days=1)
     cost_now(db, 4)
     reprice(db)
-    kinds = sa.text("SELECT count(*) FROM usage_sum WHERE kind = 2")
+    kinds = sa.text("SELECT count(*) FROM usage_sum WHERE kind = 2 AND of = 0 AND length = 1")
     assert db.read(lambda tx: tx.connection().scalar(kinds)) == 2
-    db.write(lambda tx: tx.connection().execute(sa.text("UPDATE usage_sum SET cost = cost + 1 WHERE kind = 2")))
+    db.write(
+        lambda tx: tx.connection().execute(
+            sa.text("UPDATE usage_sum SET cost = cost + 1 WHERE kind = 2 AND of = 0 AND length = 1")
+        )
+    )
     (found,) = [one.sentence() for one in check(db)]
     assert "differs by -0.0001 元 and 0 calls. (1 more like it.)" in found
 

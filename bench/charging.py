@@ -47,7 +47,6 @@ MODELS = (
     "google/gemini-2.5-pro", "deepseek/deepseek-chat", "openai/gpt-5", "openai/gpt-5-mini",
 )  # fmt: skip
 """Every other one has a price of its own; the others cost what the catalogue says."""
-BATCH = 1000
 
 
 @dataclass
@@ -215,7 +214,9 @@ def _now(act: Callable[[Call], object]) -> Callable[[Call], object]:
     return lambda call: act(call._replace(at_ns=time.time_ns()))
 
 
-def on_sqlite(folder: Path, trace: Sequence[tuple[int, int, int]], charges: int, rounds: int) -> Iterator[Row]:
+def on_sqlite(
+    folder: Path, trace: Sequence[tuple[int, int, int]], charges: int, batch: int, rounds: int
+) -> Iterator[Row]:
     db, actor = _database(f"sqlite:///{folder / 'ours.db'}")
     plain = bare.sqlite(folder / "bare.db", ACCOUNTS)
     calls = _calls(db, trace, [1] * ACCOUNTS)
@@ -226,7 +227,6 @@ def on_sqlite(folder: Path, trace: Sequence[tuple[int, int, int]], charges: int,
         calls, charges, rounds, 0.6,
     )  # fmt: skip
     yield row
-    batch = min(BATCH, charges)
     row, more = compare(
         f"charge_many, {batch} at once",
         timed(lambda some: charge_many(db, actor, some)),
@@ -392,8 +392,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--trace", type=Path, help="a CSV: TIMESTAMP, tokens in, tokens out")
     parser.add_argument("--file", type=Path, help="a large ledger; a copy of it is charged")
     parser.add_argument("--postgres", metavar="URL", help="an empty database: postgresql+psycopg://…")
-    parser.add_argument("--charges", type=int, default=200, help="in each round, of each connection")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--charges", type=int, default=50, help="in each round, of each connection")
+    parser.add_argument("--batch", type=int, default=1000, help="charges in each round of charge_many")
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path("."), help="on the disk to be measured; cleaned up")
     parser.add_argument("--json", action="store_true")
@@ -421,7 +422,7 @@ def _rows(asked: argparse.Namespace) -> Iterator[Row]:
     trace = arrivals(asked.trace)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=asked.folder) as name:
         folder = Path(name).resolve()
-        yield from on_sqlite(folder, trace, asked.charges, asked.rounds)
+        yield from on_sqlite(folder, trace, asked.charges, asked.batch, asked.rounds)
         if asked.file is not None:
             yield on_a_large_ledger(folder, asked.file, trace, asked.charges, asked.rounds)
         yield size(folder, trace)

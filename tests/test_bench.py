@@ -56,13 +56,13 @@ def test_both_sides_book_the_same_of_a_trace(
     postgres_database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trace = tmp_path / "trace.csv"
-    lines = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.9799600,{100 + n},10\n" for n in range(200)]
+    lines = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.9799600,{100 + n},10\n" for n in range(80)]
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(lines))
     large = tmp_path / "large.db"
     ledger.make(large, 1000, charging.ACCOUNTS, 2)
     files = ["--trace", str(trace), "--file", str(large), "--folder", str(tmp_path), "--postgres", postgres_database]
     # It exits with a word where the two booked different amounts.
-    charging.main([*files, "--charges", "3", "--rounds", "1", "--connections", "2", "--json"])
+    charging.main([*files, "--charges", "2", "--batch", "3", "--rounds", "1", "--connections", "2", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert [(row["name"], row["limit"]) for row in rows] == [
         ("one charge a transaction", 0.6),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from ..database import Database, Transaction
+from ..i18n import N_
 from . import parts
 from .findings import Finding, Findings, Last, Progress, last, remember
 from .rules import APPEND_ONLY, accounts, file, seals_in_place, single_rules
@@ -63,11 +64,14 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
         file(tx, found)
         single_rules(tx, found)
         kept = kept_fingerprint(tx, salt, busy)
-    if kept is None or walked.used != kept:
+    sums_differ = kept is None or walked.used != kept
+    if sums_differ:
         usage_sums(tx, found)
     found.entries = walked.entries
     for finding in walked.findings:
         found.add(finding)
     accounts(tx, found, walked.sums)
+    if sums_differ and not found:  # text in a column of numbers is 0 to SQLite
+        found.note("usage_sum", None, N_("The sums of usage hold something that can't be in its place."))
     progress(found.entries, found.entries)
     return found

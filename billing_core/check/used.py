@@ -51,9 +51,8 @@ class Sketch:
         def place(of: int, length: int, kind: int, slot: int = 0) -> tuple[int, int, int]:
             """What is hashed with the period, account and model of a sum, then the same of the next coarser sum, 0 where
             there is none, and how many times as long that one is."""
-            if of == MODEL:
-                slot = 0  # they are parts of one sum
-            own = hash((salt, of, length, kind, slot))
+            part = slot | 0 if of != MODEL else 0  # of a sum of MODEL there are several
+            own = hash((salt, of | 0, length | 0, kind | 0, part))
             if of in OFS:
                 for finer, coarser in pairwise(lengths(of, kind)):
                     if finer == length:
@@ -105,7 +104,7 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
         for rows in blocks(tx, f"SELECT {columns} FROM usage_sum"):
             for of, length, kind, slot, period, account, model, *numbers in rows:
                 own, coarser, times = place(of, length, kind, slot)
-                where = hash((own, period, account, model))
+                where = hash((own, period | 0, account | 0, model | 0))  # or "" would have the hash of 0
                 if coarser:
                     where -= hash((coarser, period // times, account, model))
                 kept += weigh(*numbers) * where
@@ -169,7 +168,8 @@ def usage_sums(tx: Transaction, found: Findings) -> None:
     known = {(of, length) for of in OFS for kind in (USED, UNDONE_AT_CALL) for length in lengths(of, kind)}
     for of, length in sorted(known | there, key=repr):
         try:
-            _compare(tx, found, of, length, (of, length) in known)
+            with tx.begin_nested():  # Postgres goes on after an error from there
+                _compare(tx, found, of, length, (of, length) in known)
         except DBAPIError as error:
             if not any(words in str(error.orig) for words in ("integer overflow", "out of range")):
                 raise

@@ -154,9 +154,9 @@ def test_an_admin_says_in_which_period_reversals_count_and_everybody_reads_it(vi
 
 def test_more_reversed_than_used_in_a_period_is_shown_below_zero(visit: Visit, db: Database) -> None:
     db.write(settings.change, "reversals_count_in", "reversal", actor=SHELL)
-    with db.writer.connect() as connection:  # the calls were made long before
-        connection.exec_driver_sql("UPDATE usage_sum SET period = period - 96 * 60 WHERE kind = 0")
-        connection.commit()
+    for _n in range(3):
+        long_before = db.clock() - 60 * 86_400 * 10**9
+        db.write(ledger.charge, "ann", "some/model", Tokens(1000, 0), actor=SHELL, created_at_ns=long_before)
     for row in db.read(logs.page, Filters("ann", types=("deduct",)), actor=SHELL):
         db.write(ledger.reverse, row.id, "x", actor=SHELL)
     app = visit("stats", "ann")

@@ -142,11 +142,11 @@ class Database:
         self._opened: dict[str, Identity] = {}
         """SQLite's files ("", "-wal", "-shm") as they were when a connection was made last."""
 
-    @property
+    @cached_property
     def is_sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
 
-    @property
+    @cached_property
     def file(self) -> Path | None:
         """SQLite's file."""
         name = self.engine.url.database
@@ -162,14 +162,12 @@ class Database:
 
     def _run(self, engine: sa.Engine, function: Callable[..., T], args: Any, kwargs: Any) -> T:
         one_at_a_time = self.is_sqlite and engine is self.writer
-        until = {"billing_until": time.monotonic() + BUSY_SECONDS}  # waiting for a turn counts
+        _waits.until = time.monotonic() + BUSY_SECONDS  # waiting for a turn counts
         for attempt in range(RETRIES):
             try:
                 with self._turns if one_at_a_time else nullcontext():
                     with Transaction(engine, expire_on_commit=False) as tx:
-                        written = (
-                            tx.connection(execution_options=until).connection.record_info if one_at_a_time else None
-                        )
+                        written = tx.connection().connection.record_info if one_at_a_time else None
                         tx.now_ns = self.clock()
                         result = function(tx, *args, **kwargs)
                         tx.commit()
@@ -229,6 +227,15 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class _Waits(threading.local):
+    """Until when this thread's write may wait."""
+
+    until = 0.0
+
+
+_waits = _Waits()
 
 
 class _Turns:
@@ -296,14 +303,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    options = connection.get_execution_options()
-    if not options.get("billing_write"):
+    if not connection.get_execution_options().get("billing_write"):
         connection.exec_driver_sql("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
     # asks as often as the others.
     driver: Any = connection.connection.driver_connection
-    deadline = options.get("billing_until", time.monotonic() + BUSY_SECONDS)
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
@@ -313,7 +318,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
-                if time.monotonic() > deadline:
+                if time.monotonic() > _waits.until:
                     raise DatabaseUnavailable(_BUSY) from error
             time.sleep(random.uniform(0.0005, 0.004))
     finally:

@@ -15,6 +15,8 @@ from .database import MOST_AT_ONCE, Transaction, marks
 from .errors import Conflict, Invalid
 from .i18n import N_
 
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
+
 
 @dataclass(frozen=True, slots=True)
 class Once:
@@ -31,7 +33,7 @@ class Once:
         if not (isinstance(key, str) and 1 <= len(key) <= 255 and key.isprintable()):
             raise Invalid(N_("An idempotency key has 1 to 255 printable characters."), field="Idempotency-Key")
         key = f"\x1f{key}" if batch else key  # no caller's key begins so: it isn't printable
-        text = json.dumps(request, sort_keys=True, default=str)
+        text = _ENCODER.encode(request)
         return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 

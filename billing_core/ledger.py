@@ -202,11 +202,8 @@ class _Batch:
                     self._replays[place] = _receipt(tx, known)
                 return
         at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
-        calls = []
-        for model, tokens in used:
-            rates = prices.at(model, at)
-            calls.append((model, tokens, rates, _bounded(rates.cost(tokens))))
-        cost = _bounded(sum(call[3] for call in calls))
+        calls = [(model, tokens, _bounded(prices.at(model, at).cost(tokens))) for model, tokens in used]
+        cost = _bounded(sum(call[2] for call in calls))
         account = self._accounts.get(item.user_id)
         if account is None:
             raise UnknownAccount(item.user_id)
@@ -215,8 +212,8 @@ class _Batch:
         _must_cover(account, item.user_id, cost, item.allow_debt)
         _check_balance(account.balance - cost)
         rows, balance = [], account.balance
-        for model, tokens, rates, one_cost in calls:
-            number, kept = prices.kept(model, rates)
+        for model, tokens, one_cost in calls:
+            number, kept = prices.kept(model, at)
             asked = prices.upstream(model, tokens, at)
             balance -= one_cost
             rows.append(
@@ -630,7 +627,7 @@ def _priced(tx: Transaction, prices: InForce, used: Iterable[tuple[str, Tokens]]
     """What counts used now cost."""
     calls = []
     for name, tokens in used:
-        number, rates = prices.kept(name, prices.at(name, tx.now_ns))
+        number, rates = prices.kept(name, tx.now_ns)
         asked = prices.upstream(name, tokens, tx.now_ns)
         calls.append(_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens)), asked))
     return calls

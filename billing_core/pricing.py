@@ -164,7 +164,7 @@ class InForce:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._found: dict[tuple[str, int], Rates] = {}
-        self._rows: dict[tuple[str, Rates], tuple[int, Rates]] = {}
+        self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
 
     @cached_property
     def _settings(self) -> dict[str, str]:
@@ -181,14 +181,14 @@ class InForce:
             found = self._found[model, at_ns] = in_force(self._tx, model, at_ns)
         return found
 
-    def kept(self, model: str, rates: Rates) -> tuple[int, Rates]:
-        """The model's number, and its price with the row (`price_id`) that an entry names: both are made where they are
-        missing."""
-        found = self._rows.get((model, rates))
+    def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:
+        """The model's number, and its price at a moment with the row (`price_id`) that an entry names: both are made where
+        they are missing."""
+        found = self._rows.get((model, at_ns))
         if found is None:
-            number = model_number(self._tx, model)
+            number, rates = model_number(self._tx, model), self.at(model, at_ns)
             kept = rates if rates.price_id is not None else _kept(self._tx, number, rates)
-            found = self._rows[model, rates] = number, kept
+            found = self._rows[model, at_ns] = number, kept
         return found
 
     def upstream(self, model: str, tokens: Tokens, at_ns: int) -> "Upstream | None":
@@ -214,8 +214,7 @@ def _catalogue_rates(model: str, hour: int) -> Rates | None:
 
 def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
     """A model's number and the price in force, which has a row (`price_id`): an entry names the one it was charged at."""
-    prices = InForce(tx)
-    return prices.kept(model, prices.at(model, at_ns))
+    return InForce(tx).kept(model, at_ns)
 
 
 def _kept(tx: Transaction, number: int, rates: Rates) -> Rates:

@@ -1,9 +1,9 @@
 """The sums of use, against what the entries used."""
 
+import struct
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
-from operator import mul
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,60 +37,57 @@ def lengths(of: int, kind: int) -> list[int]:
     return sorted({*sums.KEPT[of], *(sums.BUSY if of == BOTH else ())} if kind == USED else sums.UNDONE[of])
 
 
+def weigh(*numbers: int) -> int:
+    """Cost, calls and so on, in the order of usage_sum, as one number: they stand side by side in it, 64 bits each, so that
+    weights add up as the numbers do. Raises TypeError for what is no whole number (SQLite keeps text where numbers go)."""
+    try:
+        return int.from_bytes(_pack(*numbers), "little")
+    except struct.error:  # one is below 0
+        return sum(number << 64 * place for place, number in enumerate(numbers))
+
+
 class Sketch:
-    """Fingerprints that add up like the sums of use do: each number times a hash of its place, by dice thrown for this check.
+    """Fingerprints that add up like the sums of use do: each weight times a hash of its place, by dice thrown for this check.
     Two sides with the same total have the same numbers in the same places, but for a chance of one in 10¹⁸; it takes neither
-    sorting nor memory. Calls are added where the finest sums that have them are, and each sum takes itself off in its own
-    place and adds itself in that of the next coarser one: all is right where nothing is left."""
+    sorting nor memory. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself
+    in that of the next coarser one."""
 
     def __init__(self, salt: int, busy: Busy) -> None:
-        self.busy = busy
-        self.factors = [hash((salt, place)) for place in range(len(_KINDS))]
+        self.salt, self.busy = salt, busy
+        self.model_length, self.account_length, self.busy_length = (lengths(of, USED)[0] for of in OFS)
+        self.of_model, self.of_account, self.of_busy = (self.place(of, lengths(of, USED)[0], USED, 0)[0] for of in OFS)
+        self.of_idle = self.place(BOTH, sums.LONGEST, USED, 0)[0]
 
-        @cache
-        def place(of: int, length: int, kind: int, slot: int = 0) -> tuple[int, int, int]:
-            """What is hashed with the period, account and model of a sum, then the same of the next coarser sum, 0 where
-            there is none, and how many times as long that one is."""
-            part = slot | 0 if of != MODEL else 0  # of a sum of MODEL there are several
-            own = hash((salt, of | 0, length | 0, kind | 0, part))
-            if of in OFS:
-                for finer, coarser in pairwise(lengths(of, kind)):
-                    if finer == length:
-                        return own, hash((salt, of, coarser, kind, 0)), coarser // finer
-            return own, 0, 1
-
-        self.place = place
-        self.finest = [place(of, lengths(of, USED)[0], USED)[0] for of in OFS]
-        self.idle = place(BOTH, sums.LONGEST, USED)[0]
-        self.lengths = [lengths(of, USED)[0] for of in OFS]
-
-    def weigh(self, *numbers: int) -> int:
-        """Cost, calls and so on, in the order of usage_sum, as one number."""
-        return sum(map(mul, self.factors, numbers))
+    def place(self, of: int, length: int, kind: int, slot: int) -> tuple[int, int, int]:
+        """What is hashed with the period, account and model of a sum; the same of the next coarser sum, 0 where there is
+        none; and how many times as long that one is."""
+        known = lengths(of, kind) if of in OFS else []
+        coarser = next((longer for shorter, longer in pairwise(known) if shorter == length), 0)
+        parts = 0 if of == MODEL else slot  # a sum of a model may have several
+        # | 0 refuses text: "" has the hash of 0
+        own = hash((self.salt, of | 0, length | 0, kind | 0, parts | 0))
+        return own, hash((self.salt, of, coarser, kind, 0)) if coarser else 0, coarser // length if coarser else 1
 
     def used(self, account: int, model: int, at_ns: int) -> int:
         """The hashes of the places where a call counts first."""
         quarter = at_ns // QUARTER_NS
         long = quarter // sums.LONGEST
-        of_model, of_account, of_both = self.finest
-        each_model, each_account, each_both = self.lengths
         if (account, long) in self.busy:
-            both = hash((of_both, quarter // each_both, account, model))
+            of_both = hash((self.of_busy, quarter // self.busy_length, account, model))
         else:
-            both = hash((self.idle, long, account, model))
+            of_both = hash((self.of_idle, long, account, model))
         return (
-            hash((of_model, quarter // each_model, 0, model))
-            + hash((of_account, quarter // each_account, account, 0))
-            + both
+            hash((self.of_model, quarter // self.model_length, 0, model))
+            + hash((self.of_account, quarter // self.account_length, account, 0))
+            + of_both
         )
 
     def undone(self, account: int, model: int, at_ns: int, kind: int) -> int:
         """The same of what was undone."""
-        total = 0
-        for of in OFS:
-            length = lengths(of, kind)[0]
-            of_account, of_model = (0 if of == MODEL else account), (0 if of == ACCOUNT else model)
-            total += hash((self.place(of, length, kind)[0], at_ns // QUARTER_NS // length, of_account, of_model))
+        quarter, total = at_ns // QUARTER_NS, 0
+        for of, who, what in ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model)):
+            finest = lengths(of, kind)[0]
+            total += hash((self.place(of, finest, kind, 0)[0], quarter // finest, who, what))
         return total
 
 
@@ -98,27 +95,26 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
     """The fingerprint of the sums of use, less what reversals undid: that of the calls, where the sums are right. None where
     they hold something else than whole numbers."""
     sketch, kept = Sketch(salt, busy), 0
-    place, weigh = sketch.place, sketch.weigh
+    place = lru_cache(1000)(sketch.place)
     columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
     try:
         for rows in blocks(tx, f"SELECT {columns} FROM usage_sum"):
             for of, length, kind, slot, period, account, model, *numbers in rows:
                 own, coarser, times = place(of, length, kind, slot)
-                where = hash((own, period | 0, account | 0, model | 0))  # or "" would have the hash of 0
+                where = hash((own, period | 0, account | 0, model | 0))
                 if coarser:
                     where -= hash((coarser, period // times, account, model))
                 kept += weigh(*numbers) * where
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)
-    except NO_NUMBER:
+    except TypeError:
         return None
-    return kept if type(kept) is int else None
+    return kept
 
 
-NO_NUMBER = (TypeError, OverflowError, MemoryError)
-"""What comes of counting with text, which SQLite keeps in a column of numbers: 'a' times a large number is long."""
 _KINDS = [column.name for column in USAGE_SUMS.columns if not column.primary_key]
+_pack = struct.Struct(f"<{len(_KINDS)}Q").pack
 _TOKENS = [kind for kind in _KINDS if kind.endswith("_tokens")]
 # A reversal counts where the call did that its chain of reversals ends in; numbers fall along a chain, so it ends.
 _CHAIN = """
@@ -232,7 +228,7 @@ def _began(length: Any, period: Any) -> str:
     """When a period began, in UTC; what is none (SQLite keeps text in a column of numbers) as it stands there."""
     try:
         return f"{datetime.fromtimestamp(length * period * 900, UTC):%Y-%m-%d %H:%M}"
-    except (*NO_NUMBER, ValueError, OSError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return repr(period)
 
 

@@ -17,7 +17,7 @@ from ..rates import Rates
 from ..tokens import Tokens, extras_from
 from .findings import Finding, Findings
 from .reading import blocks, yuan
-from .used import NO_NUMBER, Busy, Sketch
+from .used import Busy, Sketch, weigh
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,6 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     """Look at a part's entries, one by one."""
     found, sums, entries, used = Findings(), dict[int, Sums](), 0, 0
     sketch = Sketch(part.salt, part.busy)
-    weigh, places = sketch.weigh, sketch.used
     names = seals.Names.read(tx)
     prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
     rates = {id: (row.model_id, counts) for id, row in prices.items() if (counts := _rates(row)) is not None}
@@ -107,7 +106,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                         1 if further and further.are_priced else 0,
                         0 if upstream_yuan is None else upstream_yuan, 0 if upstream_yuan is None else cost,
                     )  # fmt: skip
-                    used += weight * places(account_id, model_id, created_at_ns)
+                    used += weight * sketch.used(account_id, model_id, created_at_ns)
                     if reprices_id is not None and recorded_at_ns is not None:
                         used += weight * sketch.undone(account_id, model_id, recorded_at_ns, UNDONE_AT_REVERSAL)
                         used -= weight * sketch.undone(account_id, model_id, created_at_ns, UNDONE_AT_REVERSAL)
@@ -129,7 +128,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                 elif type == "reversal":
                     account.consumed += cost
             except (
-                *NO_NUMBER,
+                TypeError,
                 KeyError,
                 ValueError,
                 AttributeError,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, Text, bindparam, func, text
@@ -24,7 +24,7 @@ from .database import Transaction, is_id
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
-from .money import Micro, price_yuan
+from .money import Micro, parse_price, price_yuan
 from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
@@ -53,7 +53,7 @@ def model_number(tx: Transaction, name: str) -> int:
         tx.add(model)
         tx.flush()
         found = model.id
-    return int(found or 0)
+    return int(found)
 
 
 def rates_of(row: Any) -> Rates | None:
@@ -168,13 +168,9 @@ def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
 
 
 def _builtin(known: Mapping[str, str], model: str) -> Rates:
-    input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
+    input_price, output_price = (parse_price(known[f"default_{part}_price"]) for part in ("input", "output"))
     default = as_rates(Prices(input_price, output_price), "default")
     return built_in_rates(model, Decimal(known["usd_rate"])) or default
-
-
-def _micro(yuan: Decimal) -> Micro:
-    return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
 
 
 # What it cost upstream
@@ -199,7 +195,7 @@ def upstream(tx: Transaction, model: str | int | None, tokens: Tokens, at_ns: in
     does. `model` is its name or number."""
     usd = tokens.extras.upstream_usd if tokens.extras else None
     if usd is None:
-        name = tx.get_one(Model, model).name if isinstance(model, int) else model or ""
+        name = model if isinstance(model, str) else tx.get_one(Model, model).name
         hour = datetime.fromtimestamp(at_ns // HOUR_NS * 3600, UTC)  # kept prices are found again
         prices = built_in_rates(name, Decimal(1), hour)
         if prices is None:
@@ -252,13 +248,11 @@ def set_price(
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
-    prices: Prices | None = None
-    if (input, output) != (None, None):
+    retires = (input, output) == (None, None)
+    prices = None if retires else Prices(input, output, cache_read, cache_write, more)  # type: ignore[arg-type]
+    if prices:
         check_price(input, "input")
         check_price(output, "output")
-        assert input is not None
-        assert output is not None
-        prices = Prices(input, output, cache_read, cache_write, more)
     for part, micro in (("cache_read", cache_read), ("cache_write", cache_write)):
         if micro is not None:
             check_price(micro, part)
@@ -594,8 +588,7 @@ def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
 
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     """The price that an entry names, as it was."""
-    row = tx.get(Price, price_id)
-    rates = rates_of(row) if row else None
+    rates = rates_of(tx.get_one(Price, price_id))
     assert rates is not None
     return rates
 

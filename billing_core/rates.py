@@ -217,7 +217,7 @@ class Rates:
     def multiplier(self, extras: Extras | None) -> int:
         """What the call's service tier makes of the price of tokens, in millionths."""
         tiers = dict(self.more.service_tiers) if self.more else {}
-        return tiers.get(extras.service_tier or "", PPM) if extras else PPM
+        return tiers.get(extras.service_tier, PPM) if extras and extras.service_tier else PPM
 
     def lines(self, tokens: Tokens) -> list[Line]:
         """What a call used, kind by kind, with what counts for each; only what was used."""

@@ -396,6 +396,18 @@ def test_a_hold_comes_back_at_its_last_nanosecond(db: Database, ann: str, clock:
     ]
 
 
+def test_what_was_written_down_since_an_account_was_read_is_not_given_back_twice(
+    db: Database, ann: str, clock: Clock
+) -> None:
+    recharge(db, 1_000)
+    hold(db)
+    clock.forward(days=1)
+    read_before = db.read(accounts.find, "ann")
+    assert db.read(ledger.expired, read_before) == 180
+    db.write(ledger.expire_holds)
+    assert db.read(ledger.expired, read_before) == 0
+
+
 def test_holds_expire_one_by_one_in_the_order_of_their_deadlines(db: Database, ann: str, clock: Clock) -> None:
     recharge(db, 1_000)
     second, first, last = (hold(db, 1000, ttl_seconds=ttl).entry_id for ttl in (20, 10, 30))

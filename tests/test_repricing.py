@@ -236,6 +236,15 @@ def test_it_may_go_into_debt_and_on_a_frozen_account(db: Database, bob: str) -> 
     assert not check(db)
 
 
+def test_a_debt_as_deep_as_a_ledger_goes_is_repriced(db: Database, bob: str) -> None:
+    (call,) = charge(db)
+    cost_now(db, 5)
+    price = db.read(pricing.in_force, MODEL).price_id
+    db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {5 - 9 * 10**18}")))
+    done = db.write(ledger.reprice, call, price, "a wrong price", actor=SHELL)
+    assert (done.amount, done.balance) == (50, 55 - 9 * 10**18)
+
+
 def test_a_price_that_changes_after_the_start_changes_nothing_of_the_job(db: Database, bob: str) -> None:
     charge(db)
     cost_now(db, 4)

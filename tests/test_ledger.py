@@ -605,6 +605,16 @@ def test_a_retry_is_answered_as_the_first_time_even_when_it_would_be_refused_now
     assert (again.entry_id, again.balance, again.status, again.replayed) == (first.entry_id, 0, "active", True)
 
 
+def test_a_key_keeps_only_what_its_entry_does_not_say(db: Database, ann: str) -> None:
+    recharge(db, 1_000)
+    held = hold(db)
+    charge(db, once=once("k1"))
+    freeze(db)
+    settle(db, held.entry_id, once=once("k2"))
+    kept = sa.text("SELECT answer FROM idempotency ORDER BY key")
+    assert db.read(lambda tx: list(tx.connection().scalars(kept))) == [None, '"frozen"']
+
+
 def test_the_same_key_with_another_request_is_refused(db: Database, ann: str) -> None:
     recharge(db, 10_000)
     charge(db, once=once("k", "charge", 1))

@@ -391,6 +391,26 @@ def test_half_of_a_repricing_cannot_be_undone(db: Database, bob: str) -> None:
     assert not check(db)
 
 
+def test_others_may_write_between_the_two_halves_of_a_repricing(db: Database, bob: str) -> None:
+    """As they do on Postgres, where accounts never wait for each other."""
+    (call,) = charge(db)
+    halves: tuple[dict[str, Any], ...] = (
+        {"user_id": "ann", "type": "reversal", "reverses_id": call},
+        {"user_id": "bob", "type": "recharge"},
+        {"user_id": "ann", "type": "deduct", "reprices_id": call},
+    )
+
+    def write(tx: Transaction) -> int:
+        for columns in halves:
+            account_id = accounts.find(tx, columns.pop("user_id")).id
+            row = {"account_id": account_id, "amount": 0, "balance_after": 0, "cost": 0, "created_at_ns": tx.now_ns}
+            tx.connection().execute(sa.insert(ENTRIES).values(**row, **columns))
+        return int(tx.connection().execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == call)).scalar_one())
+
+    with pytest.raises(Conflict, match=f"charge {call + 3} stands in the place"):
+        db.write(ledger.reverse, db.write(write), "x", actor=SHELL)
+
+
 def test_nothing_selected_and_unknown_entries_are_sentences(db: Database, bob: str) -> None:
     with pytest.raises(Invalid, match="No entry is selected"):
         preview(db, Filters(search="nothing like this"))

@@ -202,7 +202,7 @@ class Rates:
 
     def cost(self, tokens: Tokens) -> Hao:
         """What a call costs, in 毫."""
-        if self.more is None and (tokens.extras is None or not tokens.extras.are_priced):
+        if self.more is None:  # every kind falls under one of the four, and nothing else costs
             return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return -(-self.exact(tokens) // 10**14)
 

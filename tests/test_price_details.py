@@ -89,6 +89,7 @@ def test_an_entry_names_the_set_price_itself_and_a_built_in_one_without_an_origi
     assert charge(db, "m").price_id == price
     built_in = row(db, Price, charge(db, "openai/gpt-4o").price_id)
     assert (built_in.source, built_in.origin) == ("catalogue", None)
+    assert db.read(pricing.charged_at, built_in.id).source == "catalogue"
     assert [one.model for one in db.read(pricing.listed)] == ["m"]
 
 

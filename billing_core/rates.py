@@ -289,5 +289,5 @@ def as_rates(prices: Prices, source: str = "database") -> Rates:
     return Rates(
         first, prices.output, first if read is None else read, first if write is None else write, source,
         more=prices.more,
-        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
+        own=tuple(part for part in PARTS if getattr(prices, part) is not None),
     )  # fmt: skip

@@ -407,8 +407,10 @@ def test_others_may_write_between_the_two_halves_of_a_repricing(db: Database, bo
             tx.connection().execute(sa.insert(ENTRIES).values(**row, **columns))
         return int(tx.connection().execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == call)).scalar_one())
 
+    reversal = db.write(write)
     with pytest.raises(Conflict, match=f"charge {call + 3} stands in the place"):
-        db.write(ledger.reverse, db.write(write), "x", actor=SHELL)
+        db.write(ledger.reverse, reversal, "x", actor=SHELL)
+    assert db.read(undoing.preview, [reversal], actor=SHELL).left_alone == {"repriced": 1}
 
 
 def test_nothing_selected_and_unknown_entries_are_sentences(db: Database, bob: str) -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from .database import Transaction, is_id, marks
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
-from .money import Micro, price_yuan
+from .money import Micro, parse_price, price_yuan
 from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
@@ -241,13 +241,9 @@ def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
 
 
 def _builtin(known: Mapping[str, str], model: str) -> Rates:
-    input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
+    input_price, output_price = (parse_price(known[f"default_{part}_price"]) for part in ("input", "output"))
     default = as_rates(Prices(input_price, output_price), "default")
     return built_in_rates(model, Decimal(known["usd_rate"])) or default
-
-
-def _micro(yuan: Decimal) -> Micro:
-    return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
 
 
 # What it cost upstream
@@ -308,13 +304,11 @@ def set_price(
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
-    prices: Prices | None = None
-    if (input, output) != (None, None):
+    retires = (input, output) == (None, None)
+    prices = None if retires else Prices(input, output, cache_read, cache_write, more)  # type: ignore[arg-type]
+    if prices:
         check_price(input, "input")
         check_price(output, "output")
-        assert input is not None
-        assert output is not None
-        prices = Prices(input, output, cache_read, cache_write, more)
     for part, micro in (("cache_read", cache_read), ("cache_write", cache_write)):
         if micro is not None:
             check_price(micro, part)
@@ -650,8 +644,7 @@ def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
 
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     """The price that an entry names, as it was."""
-    row = tx.get(Price, price_id)
-    rates = rates_of(row) if row else None
+    rates = rates_of(tx.get_one(Price, price_id))
     assert rates is not None
     return rates
 

@@ -206,7 +206,7 @@ class Rates:
 
     def exact(self, tokens: Tokens) -> int:
         """The same before it is rounded up, in 10⁻¹⁸ 元."""
-        if self.more is None and (tokens.extras is None or not tokens.extras.are_priced):  # most calls, at once
+        if self.more is None:  # every kind falls under one of the four, and nothing else costs
             return PPM * self._four(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return self._sum(self.lines(tokens), tokens.extras)
 
@@ -217,7 +217,7 @@ class Rates:
     def multiplier(self, extras: Extras | None) -> int:
         """What the call's service tier makes of the price of tokens, in millionths."""
         tiers = dict(self.more.service_tiers) if self.more else {}
-        return tiers.get(extras.service_tier or "", PPM) if extras else PPM
+        return tiers.get(extras.service_tier, PPM) if extras and extras.service_tier else PPM
 
     def lines(self, tokens: Tokens) -> list[Line]:
         """What a call used, kind by kind, with what counts for each; only what was used."""
@@ -292,5 +292,5 @@ def as_rates(prices: Prices, source: str = "database") -> Rates:
     return Rates(
         first, prices.output, first if read is None else read, first if write is None else write, source,
         more=prices.more,
-        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
+        own=tuple(part for part in PARTS if getattr(prices, part) is not None),
     )  # fmt: skip

@@ -237,6 +237,15 @@ def test_it_may_go_into_debt_and_on_a_frozen_account(db: Database, bob: str) -> 
     assert not check(db)
 
 
+def test_a_debt_as_deep_as_a_ledger_goes_is_repriced(db: Database, bob: str) -> None:
+    (call,) = charge(db)
+    cost_now(db, 5)
+    price = db.read(pricing.in_force, MODEL).price_id
+    db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {5 - 9 * 10**18}")))
+    done = db.write(ledger.reprice, call, price, "a wrong price", actor=SHELL)
+    assert (done.amount, done.balance) == (50, 55 - 9 * 10**18)
+
+
 def test_a_price_that_changes_after_the_start_changes_nothing_of_the_job(db: Database, bob: str) -> None:
     charge(db)
     cost_now(db, 4)
@@ -381,6 +390,28 @@ def test_half_of_a_repricing_cannot_be_undone(db: Database, bob: str) -> None:
     assert account(db) == (0, 0)
     assert call in repriced(db)
     assert not check(db)
+
+
+def test_others_may_write_between_the_two_halves_of_a_repricing(db: Database, bob: str) -> None:
+    """As they do on Postgres, where accounts never wait for each other."""
+    (call,) = charge(db)
+    halves: tuple[dict[str, Any], ...] = (
+        {"user_id": "ann", "type": "reversal", "reverses_id": call},
+        {"user_id": "bob", "type": "recharge"},
+        {"user_id": "ann", "type": "deduct", "reprices_id": call},
+    )
+
+    def write(tx: Transaction) -> int:
+        for columns in halves:
+            account_id = accounts.find(tx, columns.pop("user_id")).id
+            row = {"account_id": account_id, "amount": 0, "balance_after": 0, "cost": 0, "created_at_ns": tx.now_ns}
+            tx.connection().execute(sa.insert(ENTRIES).values(**row, **columns))
+        return int(tx.connection().execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == call)).scalar_one())
+
+    reversal = db.write(write)
+    with pytest.raises(Conflict, match=f"charge {call + 3} stands in the place"):
+        db.write(ledger.reverse, reversal, "x", actor=SHELL)
+    assert db.read(undoing.preview, [reversal], actor=SHELL).left_alone == {"repriced": 1}
 
 
 def test_nothing_selected_and_unknown_entries_are_sentences(db: Database, bob: str) -> None:

@@ -14,13 +14,14 @@ from fastapi import APIRouter, Header, Request, Response
 
 from billing_core import accounts, audit, idempotency, ledger, logs, stats, usage
 from billing_core.actors import Actor
+from billing_core.balances import balances_of
 from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, Invalid, NotFound
 from billing_core.export import iso
 from billing_core.i18n import N_
 from billing_core.idempotency import Once
 from billing_core.models import Account
-from billing_core.money import to_yuan
+from billing_core.money import Hao, to_yuan
 from billing_core.tokens import EXTRA_TOKENS, KINDS, Extras, Tokens
 from billing_core.zones import zone
 
@@ -408,14 +409,14 @@ def refund(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
 # Accounts
 
 
-def _account(tx: Transaction, account: Account) -> schemas.AccountOut:
+def _account(account: Account, balance: Hao) -> schemas.AccountOut:
     return schemas.AccountOut(
         user_id=account.user_id,
         name=account.name,
         email=account.email,
         role=account.role,
         status=account.status,
-        balance=ledger.balance(tx, account),
+        balance=balance,
         total_consumed=account.total_consumed,
         created_at=account.created_at_ns,
     )
@@ -426,7 +427,8 @@ def list_accounts(actor: AdminReader, db: Db, search: Search = "") -> Response:
     """Every account, by name; with `search`, those whose id, name or email holds it."""
 
     def read(tx: Transaction) -> list[schemas.AccountOut]:
-        return [_account(tx, account) for account in accounts.listed(tx, actor=actor, search=search)]
+        found = accounts.listed(tx, actor=actor, search=search)
+        return [_account(one, balance.left) for one, balance in zip(found, balances_of(tx, found), strict=True)]
 
     return ExactJSONResponse(db.read(read))
 
@@ -447,7 +449,7 @@ def add_account(actor: Admin, db: Db, body: Body, key: Key = None) -> Response:
         account = accounts.add(tx, wanted.user_id, wanted.name, actor=actor, email=wanted.email, role=wanted.role)
         if wanted.status != account.status:
             account = accounts.change(tx, account.user_id, actor=actor, status=wanted.status)
-        return dumps(_account(tx, account))
+        return dumps(_account(account, ledger.balance(tx, account)))
 
     return ExactJSONResponse(db.write(lambda tx: answer_once(tx, once, lambda: write(tx))))
 
@@ -466,7 +468,7 @@ def change_account(actor: Admin, db: Db, user_id: UserId, body: Body, key: Key =
 
     def write(tx: Transaction) -> bytes:
         account = accounts.change(tx, user_id, actor=actor, **wanted.model_dump())
-        return dumps(_account(tx, account))
+        return dumps(_account(account, ledger.balance(tx, account)))
 
     return ExactJSONResponse(db.write(lambda tx: answer_once(tx, once, lambda: write(tx))))
 

@@ -16,8 +16,8 @@ from zoneinfo import ZoneInfo
 from .accounts import listed
 from .actors import Actor
 from .audit import Noted
+from .balances import balances_of
 from .database import Transaction
-from .ledger import balance
 from .logs import Row
 from .models import Account
 from .money import price_yuan, to_yuan
@@ -176,7 +176,10 @@ def accounts_and_spending(
     month = last_periods(tx.now_ns, "day", tz, 30)
     spent = {one.name: one.cost for one in totals(usage(tx, month, actor=actor, user_id=None, by="account"))}
     found = listed(tx, actor=actor, search=search)
-    return [(account, balance(tx, account), spent.get(account.user_id, 0)) for account in found]
+    return [
+        (account, balance.left, spent.get(account.user_id, 0))
+        for account, balance in zip(found, balances_of(tx, found), strict=True)
+    ]
 
 
 def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from sqlalchemy import literal_column, select
 
 from . import accounts, ledger, stats
 from .actors import Actor
+from .balances import balances_of
 from .database import Transaction
 from .models import ENTRIES, Account
 from .money import Hao
@@ -48,15 +49,14 @@ class Overview:
         return self.balance >= 0 and self.days_left is not None and self.days_left < SOON_DAYS
 
 
-def _overview(tx: Transaction, account: Account, spent_daily: list[int]) -> Overview:
-    left = ledger.balance(tx, account)
+def _overview(account: Account, left: Hao, held: Hao, spent_daily: list[int]) -> Overview:
     return Overview(
         user_id=account.user_id,
         name=account.name,
         role=account.role,
         status=account.status,
         balance=left,
-        held=ledger.held(tx, account),
+        held=held,
         total_consumed=account.total_consumed,
         spent_daily=spent_daily,
         days_left=days_left(left, sum(spent_daily[-PACE_DAYS:])),
@@ -76,7 +76,8 @@ def one(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Overvie
     """Raises UnknownAccount, Forbidden."""
     actor.must_see(user_id)
     account = accounts.find(tx, user_id)
-    return _overview(tx, account, stats.spent(tx, last_days(tx, tz), actor=actor, user_id=user_id))
+    spent = stats.spent(tx, last_days(tx, tz), actor=actor, user_id=user_id)
+    return _overview(account, ledger.balance(tx, account), ledger.held(tx, account), spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,10 @@ def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Te
     spent: dict[str, list[int]] = {account.user_id: [0] * len(days) for account in everybody}
     for used in stats.usage(tx, days, actor=actor, user_id=None, by="account"):
         spent[used.name][used.period] += used.cost
-    rows = [_overview(tx, account, spent[account.user_id]) for account in everybody]
+    rows = [
+        _overview(account, balance.left, balance.held, spent[account.user_id])
+        for account, balance in zip(everybody, balances_of(tx, everybody), strict=True)
+    ]
     return Team(
         rows=[row for row in rows if found is None or row.user_id in found],
         balance=sum(row.balance for row in rows),

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from billing_core.database import Database, Transaction
 
 
-def plans(db: Database, function: Callable[[], Any]) -> list[list[str]]:
-    """The steps of each SELECT that `function` makes, as EXPLAIN QUERY PLAN tells them."""
+def statements(db: Database, function: Callable[[], Any]) -> list[tuple[str, Any]]:
+    """The statements that `function` sends, each with its parameters."""
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -27,6 +27,12 @@ def plans(db: Database, function: Callable[[], Any]) -> list[list[str]]:
             function()
     finally:
         sa.event.remove(db.engine, "before_cursor_execute", note)
+    return asked
+
+
+def plans(db: Database, function: Callable[[], Any]) -> list[list[str]]:
+    """The steps of each SELECT that `function` makes, as EXPLAIN QUERY PLAN tells them."""
+    asked = statements(db, function)
     with db.engine.connect() as connection:
         return [
             [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]

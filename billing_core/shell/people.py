@@ -102,12 +102,13 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the accounts with their balances."""
-    from .. import accounts, ledger
+    from .. import accounts
     from ..actors import SHELL
+    from ..balances import balances_of
 
     def read(tx: Any) -> list[tuple[Any, int]]:
         found = accounts.listed(tx, actor=SHELL, search=search)
-        return [(one, ledger.balance(tx, one)) for one in found]
+        return [(one, balance.left) for one, balance in zip(found, balances_of(tx, found), strict=True)]
 
     rows = db().read(read)
     if as_json:

@@ -51,7 +51,7 @@ def once_of(actor: Actor, key: str | None, *request: Any) -> Once | None:
 def _remembered(tx: Transaction, once: Once | None) -> bytes | None:
     """The answer that was given the first time."""
     known = idempotency.earlier(tx, once)
-    return None if known is None else str(json.loads(known.answer)).encode()
+    return None if known is None else str(json.loads(known.answer or "null")).encode()
 
 
 def answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -> bytes:

@@ -17,23 +17,25 @@ import sys
 import time
 from pathlib import Path
 
-from billing_core import seals
+from billing_core import seals, sums
 from billing_core.check import check
 from billing_core.database import Database, prepare
-from billing_core.ledger import PERIOD_NS
+from billing_core.models import ACCOUNT, BOTH, MODEL, USED
 
 START_NS = 1_699_999_200 * 10**9
 """The start of a period."""
 YEARS_NS = 3 * 365 * 86_400 * 10**9
 BLOCK = 250_000
 """Entries that are invented; a longer ledger lays them end to end."""
-KINDS = ("cost", "calls", "prompt", "cached", "creation", "completion", "reasoning")
+NUMBERS = (
+    "cost", "calls", "prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens", "reasoning_tokens",
+)  # fmt: skip
 
 
 def make(file: Path, entries: int, accounts: int, models: int) -> None:
     """A ledger that adds up, written past the app: charging ten million calls one by one takes hours."""
     copies = max(1, entries // BLOCK)
-    entries, span = entries // copies, YEARS_NS // copies // PERIOD_NS * PERIOD_NS
+    entries, span = entries // copies, YEARS_NS // copies // sums.QUARTER_NS * sums.QUARTER_NS
     db = Database(f"sqlite:///{file}", clock=lambda: START_NS + YEARS_NS)
     prepare(db)
     connection = sqlite3.connect(file, isolation_level=None)
@@ -54,7 +56,7 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
     )
     dice = random.Random(1)
     balance, consumed = [0] * (accounts + 1), [0] * (accounts + 1)
-    sums: dict[tuple[int, int, int, int], list[int]] = {}
+    used_in: dict[tuple[int, int, int, int], list[int]] = {}
     rows: list[tuple[object, ...]] = []
     holds: list[tuple[object, ...]] = []
     id, step = 0, span // (entries + 2)
@@ -71,9 +73,9 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
         return id
 
     def used(account: int, model: int, kind: int, cost: int, sign: int, counts: tuple[int, ...]) -> None:
-        key = (account, (START_NS + id * step) // PERIOD_NS, model, kind)
+        key = (account, (START_NS + id * step) // sums.QUARTER_NS, model, kind)
         for place, number in enumerate((cost, sign, *(sign * count for count in counts))):
-            sums.setdefault(key, [0] * 7)[place] += number
+            used_in.setdefault(key, [0] * 7)[place] += number
 
     for account in range(1, accounts + 1):
         write(account, "recharge", 10**12)
@@ -112,18 +114,20 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
         f"INSERT INTO entry ({', '.join(seals.COLUMNS.split(', ')[:18])}) VALUES ({', '.join('?' * 18)})", rows
     )
     connection.executemany("INSERT INTO hold VALUES (?, ?, ?, ?, ?)", holds)
-    marks = ", ".join(["?"] * 11 + ["0"] * 3)
-    sorted_sums = ((*key, *numbers) for key, numbers in sorted(sums.items()))
-    connection.executemany(f"INSERT INTO usage_sum VALUES ({marks})", sorted_sums)
+    connection.execute(_QUARTERS)
+    by_quarter = ((*key, *numbers) for key, numbers in sorted(used_in.items()))
+    connection.executemany(f"INSERT INTO quarter VALUES ({', '.join('?' * 11)})", by_quarter)
     connection.executemany(
         "UPDATE account SET balance = ?, total_consumed = ? WHERE id = ?",
         [(balance[n], consumed[n], n) for n in range(1, accounts + 1)],
     )
     for copy in range(1, copies):
         for statement in _AGAIN:
-            shift = {"ids": copy * id, "ns": copy * span, "periods": copy * span // PERIOD_NS, "copy": copy, "last": id}
-            connection.execute(statement, shift | {"until": START_NS // PERIOD_NS + span // PERIOD_NS})
+            shift = {"ids": copy * id, "ns": copy * span, "periods": copy * span // sums.QUARTER_NS}
+            until = (START_NS + span) // sums.QUARTER_NS
+            connection.execute(statement, shift | {"copy": copy, "last": id, "until": until})
     connection.execute(f"UPDATE account SET balance = balance * {copies}, total_consumed = total_consumed * {copies}")
+    _fill_sums(connection)
     connection.execute("COMMIT")
     connection.close()
     seals.close(db, everything=True)
@@ -137,10 +141,39 @@ _AGAIN = (
     "FROM entry e JOIN account a ON a.id = account_id WHERE e.id <= :last",
     "INSERT INTO hold SELECT precharge_id + :ids, account_id, held, expires_at_ns, ended_by + :ids "
     "FROM hold WHERE precharge_id <= :last",
-    "INSERT INTO usage_sum SELECT account_id, period + :periods, model_id, kind, cost, calls, prompt_tokens, cached_tokens, "
-    "cache_creation_tokens, completion_tokens, reasoning_tokens, priced_extras, upstream_yuan, upstream_cost FROM usage_sum "
+    f"INSERT INTO quarter SELECT account_id, period + :periods, model_id, kind, {', '.join(NUMBERS)} FROM quarter "
     "WHERE period < :until",
 )
+_QUARTERS = f"""
+CREATE TEMP TABLE quarter (
+    account_id INTEGER, period INTEGER, model_id INTEGER, kind INTEGER, {", ".join(f"{name} INTEGER" for name in NUMBERS)},
+    PRIMARY KEY (account_id, period, model_id, kind)
+) WITHOUT ROWID
+"""
+_BUSY = f"""
+kind = {USED} AND EXISTS (
+    SELECT 1 FROM usage_sum s WHERE s.of = {ACCOUNT} AND s.length = {sums.LONGEST} AND s.period = q.period / {sums.LONGEST}
+    AND s.account_id = q.account_id AND s.model_id = 0 AND s.kind = {USED} AND s.calls >= {sums.BUSY_CALLS}
+)
+"""
+
+
+def _fill_sums(connection: sqlite3.Connection) -> None:
+    """The sums of use, from those of quarters of an hour: the finest, and each coarser one from the one before."""
+    used, undone = f"kind = {USED}", f"kind <> {USED}"
+    steps = [(of, *step) for of in sums.KEPT for step in ((used, sums.KEPT[of]), (undone, sums.UNDONE[of]))]
+    for of, chosen, lengths in (*steps, (BOTH, _BUSY, sums.BUSY)):
+        account, model = ("0" if of == MODEL else "account_id"), ("0" if of == ACCOUNT else "model_id")
+        source, finer, which = "quarter", 1, chosen
+        for length in sorted(lengths):
+            connection.execute(
+                f"INSERT INTO usage_sum (of, length, period, account_id, model_id, kind, slot, {', '.join(NUMBERS)}) "
+                f"SELECT {of}, {length}, period / {length // finer}, {account}, {model}, kind, 0, "
+                f"{', '.join(f'sum({name})' for name in NUMBERS)} FROM {source} q WHERE {which} GROUP BY 3, 4, 5, 6"
+            )
+            source, finer = f"(SELECT * FROM usage_sum WHERE of = {of} AND length = {length})", length
+            which = used if chosen == _BUSY else chosen
+    connection.execute("DROP TABLE quarter")
 
 
 def measure(file: Path) -> None:

@@ -30,6 +30,7 @@ from .database import REVISION, Database, Transaction
 from .errors import BillingError, Conflict, Invalid
 from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
+from .models import USAGE_SUMS
 
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1
@@ -101,7 +102,16 @@ def _archived(manifest: dict[str, Any]) -> Archived:
 
 
 def _rows_of(table: sa.Table) -> sa.Select[Any]:
-    """What is carried over."""
+    """What is carried over; the parts of a sum of use as one."""
+    if table is USAGE_SUMS:
+        slot = table.c.slot
+        keys = [column for column in table.primary_key if column is not slot]
+        sums = [
+            sa.cast(sa.func.sum(column), sa.BigInteger).label(column.name)
+            for column in table.c
+            if not column.primary_key
+        ]
+        return sa.select(*keys, sa.literal_column("0").label(slot.name), *sums).group_by(*keys)
     every = sa.select(table)
     return every.where(sa.func.substr(table.c.name, 1, 1) != "_") if table.name == "setting" else every
 
@@ -148,6 +158,7 @@ def _lines(tx: Transaction, table: sa.Table) -> Iterator[tuple[bytes, int]]:
     by = [
         sa.collate(column, "C") if isinstance(column.type, sa.Text) and not tx.is_sqlite else column
         for column in table.primary_key.columns
+        if column is not USAGE_SUMS.c.slot
     ]
     found = tx.connection().execute(_rows_of(table).order_by(*by), execution_options={"yield_per": ROWS_AT_ONCE})
     for rows in found.partitions():

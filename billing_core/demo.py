@@ -19,10 +19,11 @@ from .actors import SHELL, Actor
 from .database import Database, Transaction, prepare
 from .errors import Conflict, InsufficientBalance, Invalid
 from .i18n import N_
-from .ledger import PERIOD_NS, SECOND, Receipt
+from .ledger import SECOND, Receipt
 from .models import ACCOUNTS
 from .money import HAO_PER_YUAN, Hao, parse_price
 from .signin import actor_of
+from .sums import QUARTER_NS
 from .tokens import Tokens
 
 DAY = 86_400 * SECOND
@@ -173,7 +174,7 @@ def fill(
     try:
         if database is not db:
             prepare(database)
-        end = database.clock() // PERIOD_NS * PERIOD_NS if end_ns is None else end_ns
+        end = database.clock() // QUARTER_NS * QUARTER_NS if end_ns is None else end_ns
         wanted = entries or round(members * days * ENTRIES_A_MEMBER_AND_DAY)
         story = _Story(random.Random(seed), members, days, end, wanted, progress or (lambda _done, _all: None))
         while not story.is_over:

@@ -6,15 +6,16 @@ nothing behind: the same key may be tried again.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import text
+from typing import Any, NamedTuple
 
 from .actors import Actor
-from .database import Transaction
+from .database import MOST_AT_ONCE, Transaction, marks
 from .errors import Conflict, Invalid
 from .i18n import N_
+
+_ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,33 +33,67 @@ class Once:
         if not (isinstance(key, str) and 1 <= len(key) <= 255 and key.isprintable()):
             raise Invalid(N_("An idempotency key has 1 to 255 printable characters."), field="Idempotency-Key")
         key = f"\x1f{key}" if batch else key  # no caller's key begins so: it isn't printable
-        text = json.dumps(request, sort_keys=True, default=str)
+        text = _ENCODER.encode(request)
         return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
 
 
-_EARLIER = text("SELECT fingerprint, entry_id, answer FROM idempotency WHERE scope = :scope AND key = :key")
-_REMEMBER = text(
-    "INSERT INTO idempotency (scope, key, fingerprint, entry_id, answer) "
-    "VALUES (:scope, :key, :fingerprint, :entry_id, :answer)"
-)
+class Earlier(NamedTuple):
+    """What was done with a key before."""
+
+    fingerprint: bytes
+    entry_id: int | None
+    answer: str | None
+    """JSON"""
 
 
-def earlier(tx: Transaction, once: Once | None) -> Any:
-    """The row (`entry_id`, `answer`) of what was done with this key before, or None. Raises Conflict where it was something else."""
-    if once is None:
-        return None
-    row = tx.connection().execute(_EARLIER, {"scope": once.scope, "key": once.key}).first()
-    if row is not None and bytes(row.fingerprint) != once.fingerprint:
+def earlier(tx: Transaction, once: Once | None) -> Earlier | None:
+    """What was done with this key before, or None. Raises Conflict where it was something else."""
+    return None if once is None else same(once, all_earlier(tx, [once]).get((once.scope, once.key)))
+
+
+def all_earlier(tx: Transaction, asked: Iterable[Once]) -> dict[tuple[int, str], Earlier]:
+    """What was done with these keys before, by scope and key."""
+    keys: dict[int, list[str]] = {}
+    for once in asked:
+        keys.setdefault(once.scope, []).append(once.key)
+    found: dict[tuple[int, str], Earlier] = {}
+    for scope, wanted in keys.items():
+        for start in range(0, len(wanted), MOST_AT_ONCE):
+            some = wanted[start : start + MOST_AT_ONCE]
+            query = f"SELECT key, fingerprint, entry_id, answer FROM idempotency WHERE scope = ? AND key IN ({marks(len(some))})"
+            for key, fingerprint, *rest in tx.rows(query, (scope, *some)):
+                found[scope, key] = Earlier(bytes(fingerprint), *rest)
+    return found
+
+
+def same(once: Once, known: Earlier | None) -> Earlier | None:
+    """`known`, if it was the same request. Raises Conflict."""
+    if known is not None and known.fingerprint != once.fingerprint:
         raise Conflict(
             N_("The idempotency key “{key}” was used for another request. Use a new key for a new request."),
             key=once.key,
         )
-    return row
+    return known
 
 
 def remember(tx: Transaction, once: Once | None, *, entry_id: int | None = None, answer: Any = None) -> None:
     """Keep the answer for the next time."""
     if once is not None:
-        row = {"scope": once.scope, "key": once.key, "fingerprint": once.fingerprint, "entry_id": entry_id}
-        text_answer = None if answer is None else json.dumps(answer, default=str)
-        tx.connection().execute(_REMEMBER, {**row, "answer": text_answer})
+        remember_all(tx, [(once, entry_id, answer)])
+
+
+def remember_all(tx: Transaction, done: Iterable[tuple[Once, int | None, Any]]) -> None:
+    """Keep what was done with each key: the entry that it wrote, and what the entry doesn't say."""
+    tx.many(
+        "INSERT INTO idempotency (scope, key, fingerprint, entry_id, answer) VALUES (?, ?, ?, ?, ?)",
+        [
+            (
+                once.scope,
+                once.key,
+                once.fingerprint,
+                entry_id,
+                None if answer is None else json.dumps(answer, default=str),
+            )
+            for once, entry_id, answer in done
+        ],
+    )

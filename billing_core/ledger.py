@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import FromClause, bindparam, case, func, insert, select, text, update
+from sqlalchemy import FromClause, bindparam, case, func, insert, select, update
 
 from . import idempotency, pricing
 from .accounts import find
 from .actors import Actor
-from .database import Database, Retry, Transaction, is_id
+from .database import MOST_AT_ONCE, Database, Retry, Transaction, is_id, marks
 from .errors import (
     BillingError,
     Conflict,
@@ -27,16 +27,15 @@ from .errors import (
     UnknownAccount,
 )
 from .i18n import N_
-from .idempotency import Once
-from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED, Account, Entry, Price
+from .idempotency import Earlier, Once
+from .models import ACCOUNTS, ENTRIES, HOLDS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, Account, Entry, Model, Price
 from .money import MAX_HAO, Hao, check_hao, format_yuan
-from .pricing import Upstream
+from .pricing import InForce, Upstream
+from .sums import Uses
 from .text import one_line
 from .tokens import KINDS, Extras, Tokens, extras_from
 
 SECOND = 1_000_000_000
-PERIOD_NS = 900 * SECOND
-"""A period of usage_sum: a quarter of an hour."""
 DEFAULT_TTL_SECONDS = 900
 MAX_TTL_SECONDS = 7 * 24 * 3600
 EARLIEST_NS = 946_684_800 * SECOND
@@ -91,6 +90,8 @@ class _Locked:
     id: int
     balance: Hao
     status: str
+    due: bool = False
+    """Whether a hold of it has expired that isn't written down."""
 
 
 # Recharges
@@ -138,32 +139,129 @@ def charge(
     Conflict.
     """
     actor.must_charge()
-    used = [(pricing.clean_model(name), counts) for name, counts in ((model, tokens), *others)]
-    if (known := _replayed(tx, once)) is not None:
-        return known
-    at = _call_time(tx, created_at_ns)  # after that: the clock may have been set back since the first time
-    calls = _priced(tx, used, at)
-    cost = _bounded(sum(call.cost for call in calls))
-    account = _take(tx, user_id, cost, once, consumed=cost, allow_debt=allow_debt)
-    entries = _deduct(tx, account, account.balance + cost, calls, actor, at)
-    return _done(tx, once, user_id, account.status, *entries)
+    (result,) = _charge_all(tx, [Charge(user_id, model, tokens, created_at_ns, allow_debt, once, tuple(others))], actor)
+    if isinstance(result, BillingError):
+        raise result
+    return result
 
 
 def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> list[Receipt | BillingError]:
     """Charge a batch in one transaction; a refused one spoils no other. One result a charge, in their order."""
-    results: dict[int, Receipt | BillingError] = {}
-    # Accounts are locked in one order everywhere, so that two batches never wait for each other; each account's own
-    # charges keep theirs.
+    charges = list(charges)
+    try:
+        actor.must_charge()
+    except BillingError as error:
+        return [error] * len(charges)
+    return _charge_all(tx, charges, actor)
+
+
+def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> list[Receipt | BillingError]:
+    """Decide on each charge, then write all of what is granted at once."""
+    batch = _Batch(tx, charges, actor)
+    refused: dict[int, BillingError] = {}
+    # Each account's own charges keep their order.
     for place, item in sorted(enumerate(charges), key=lambda pair: pair[1].user_id):
         try:
-            with tx.begin_nested():
-                results[place] = charge(
-                    tx, item.user_id, item.model, item.tokens, actor=actor,
-                    created_at_ns=item.created_at_ns, allow_debt=item.allow_debt, once=item.once, others=item.others,
-                )  # fmt: skip
+            batch.book(place, item)
         except BillingError as error:
-            results[place] = error
-    return [results[place] for place in range(len(results))]
+            refused[place] = error
+    results = batch.write() | refused
+    return [results[place] for place in range(len(charges))]
+
+
+class _Batch:
+    """Charges of one transaction: their accounts locked, what they take kept in mind until it is written."""
+
+    def __init__(self, tx: Transaction, charges: Sequence[Charge], actor: Actor) -> None:
+        self._tx, self._actor = tx, actor
+        self._accounts = _lock_all(tx, {item.user_id for item in charges})
+        asked = [item.once for item in charges if item.once is not None]
+        self._earlier = idempotency.all_earlier(tx, asked)
+        self._prices = pricing.InForce(tx)
+        self._uses = Uses()
+        self._taken: dict[int, Hao] = {}
+        """By account, what has been taken off it."""
+        self._granted: dict[tuple[int, str], int] = {}
+        """By scope and key, the place of the charge that was granted with it."""
+        self._booked: list[tuple[int, Charge, list[tuple[Any, ...]]]] = []
+        """Granted charges: their place, and their entries without their numbers."""
+        self._replays: dict[int, Receipt] = {}
+        self._again: dict[int, int] = {}
+        """Charges that stand in the batch twice: the place of each, and of the first."""
+
+    def book(self, place: int, item: Charge) -> None:
+        """Grant a charge, or raise what stands against it."""
+        tx, prices = self._tx, self._prices
+        used = [(pricing.clean_model(name), counts) for name, counts in ((item.model, item.tokens), *item.others)]
+        if item.once is not None:
+            key = item.once.scope, item.once.key
+            if (known := idempotency.same(item.once, self._earlier.get(key))) is not None:
+                if key in self._granted:
+                    self._again[place] = self._granted[key]
+                else:
+                    self._replays[place] = _receipt(tx, known)
+                return
+        at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
+        calls = [(model, tokens, _bounded(prices.at(model, at).cost(tokens))) for model, tokens in used]
+        cost = _bounded(sum(call[2] for call in calls))
+        account = self._accounts.get(item.user_id)
+        if account is None:
+            raise UnknownAccount(item.user_id)
+        if account.due:
+            account = self._accounts[item.user_id] = _without_due(tx, account)
+        _must_cover(account, item.user_id, cost, item.allow_debt)
+        _check_balance(account.balance - cost)
+        rows, balance = [], account.balance
+        for model, tokens, one_cost in calls:
+            number, kept = prices.kept(model, at)
+            asked = prices.upstream(model, tokens, at)
+            balance -= one_cost
+            rows.append(
+                (
+                    account.id, -one_cost, balance, one_cost, number, kept.price_id, tokens.prompt, tokens.cached,
+                    tokens.cache_creation, tokens.completion, tokens.reasoning,
+                    None if self._actor.account_id == account.id else self._actor.account_id,
+                    at, None if at == tx.now_ns else tx.now_ns, tokens.extras and tokens.extras.as_json(),
+                    asked and asked.usd, asked and asked.yuan,
+                )
+            )  # fmt: skip
+            self._uses.add(account.id, number, at, one_cost, 1, tokens, _yuan(asked))
+        self._accounts[item.user_id] = _Locked(account.id, balance, account.status)
+        self._taken[account.id] = self._taken.get(account.id, 0) + cost
+        self._booked.append((place, item, rows))
+        if item.once is not None:
+            self._earlier[key] = idempotency.Earlier(item.once.fingerprint, None, None)
+            self._granted[key] = place
+
+    def write(self) -> dict[int, Receipt]:
+        """Write what was granted; the receipts by the charges' places."""
+        tx = self._tx
+        numbers = iter(tx.new_ids("entry", sum(len(rows) for _place, _item, rows in self._booked)))
+        entries, done, receipts = [], [], self._replays
+        for place, item, rows in self._booked:
+            ids = [next(numbers) for _row in rows]
+            entries += [(number, *row) for number, row in zip(ids, rows, strict=True)]
+            receipts[place] = Receipt(
+                ids[0], item.user_id, "deduct", sum(row[1] for row in rows), sum(row[3] for row in rows), rows[-1][2],
+                "active", rows[0][12], other_ids=tuple(ids[1:]),
+            )  # fmt: skip
+            if item.once is not None:
+                done.append((item.once, ids[0], _answer("active", ids[1:])))
+        tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
+        tx.many(_CHARGED, entries)
+        idempotency.remember_all(tx, done)
+        self._uses.write(tx)
+        for place, first in self._again.items():
+            receipts[place] = replace(receipts[first], replayed=True)
+        return receipts
+
+
+_TAKEN = "UPDATE account SET balance = balance - ?, total_consumed = total_consumed + ? WHERE id = ?"
+_CHARGED = (
+    "INSERT INTO entry (id, account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens, "
+    "cache_creation_tokens, completion_tokens, reasoning_tokens, operator_id, created_at_ns, recorded_at_ns, extras, "
+    "upstream_usd, upstream_yuan) VALUES (?, ?, 'deduct', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 # Holds
@@ -200,9 +298,11 @@ def precharge(
         return known
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
     held = _bounded(rates.most(expected))
-    account = _take(tx, user_id, held, once)
+    account = _lock(tx, user_id, once)
+    _must_cover(account, user_id, held)
+    balance = _move(tx, account, -held)
     entry = _write(
-        tx, account.id, "precharge", -held, account.balance, actor,
+        tx, account.id, "precharge", -held, balance, actor,
         cost=held, model_id=model_id, price_id=rates.price_id, **_counts(expected),
     )  # fmt: skip
     expires = tx.now_ns + ttl_seconds * SECOND
@@ -231,8 +331,9 @@ def settle(
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
     cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
-    upstream = pricing.upstream(tx, held.model_id, tokens, tx.now_ns)
-    calls = _priced(tx, used, tx.now_ns)
+    prices = pricing.InForce(tx)
+    upstream = prices.upstream(tx.get_one(Model, held.model_id).name, tokens, tx.now_ns)
+    calls = _priced(tx, prices, used)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
     balance = account.balance + held.cost - cost
@@ -242,8 +343,11 @@ def settle(
         **_asked(upstream),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    _count(tx, account.id, held.model_id, tx.now_ns, cost, 1, tokens, upstream)
-    return _done(tx, once, user_id, account.status, entry, *_deduct(tx, account, balance, calls, actor, tx.now_ns))
+    uses = Uses()
+    uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
+    others_written = _deduct(tx, account, balance, calls, actor, tx.now_ns, uses)
+    uses.write(tx)
+    return _done(tx, once, user_id, account.status, entry, *others_written)
 
 
 def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | None = None) -> Receipt:
@@ -279,7 +383,7 @@ def _with_holds_due(tx: Transaction) -> list[str]:
 
 
 def _expire_one(tx: Transaction, user_id: str) -> int:
-    return _expire(tx, _select_for_update(tx, user_id))
+    return _expire(tx, _locked(tx, user_id))
 
 
 def expired(tx: Transaction, account: Account) -> Hao:
@@ -320,7 +424,9 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         _open_hold(tx, entry_id)
     if entry.type == "reversal" and (charge_id := tx.connection().scalar(_CHARGED_ANEW, {"id": entry_id})) is not None:
         raise Conflict(NOT_BY_ITSELF, entry_id=entry_id, charge_id=charge_id)
-    row = _reverse(tx, account, entry, reason, actor)
+    uses = Uses()
+    row = _reverse(tx, account, entry, reason, actor, uses)
+    uses.write(tx)
     return _done(tx, once, user_id, account.status, row)
 
 
@@ -351,16 +457,18 @@ def reprice(
     cost = _bounded(pricing.charged_at(tx, price_id).cost(tokens))
     if cost == entry.cost:
         raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
-    reversal = _reverse(tx, account, entry, reason, actor)
+    uses = Uses()
+    reversal = _reverse(tx, account, entry, reason, actor, uses)
     account = replace(account, balance=reversal["balance_after"])
     balance = _move(tx, account, -cost, consumed=cost)
     call = _Priced(entry.model_id, price_id, tokens, cost, asked)
     (charge,) = _deduct(
-        tx, account, balance + cost, [call], actor, entry.created_at_ns, reprices_id=entry_id, remark=reason
+        tx, account, balance + cost, [call], actor, entry.created_at_ns, uses, reprices_id=entry_id, remark=reason
     )
     # The sums by the moment of reversals leave the call's period as it was: there only the difference counts, now.
     for sign, at in ((-1, entry.created_at_ns), (1, tx.now_ns)):
-        _count(tx, account.id, entry.model_id, at, sign * cost, sign, tokens, asked, UNDONE_AT_REVERSAL)
+        uses.add(account.id, entry.model_id, at, sign * cost, sign, tokens, _yuan(asked), UNDONE_AT_REVERSAL)
+    uses.write(tx)
     return _done(tx, once, user_id, account.status, reversal, charge)
 
 
@@ -412,8 +520,8 @@ def _not_reversed(tx: Transaction, entry_id: int, once: Once | None) -> tuple[En
     return entry, account, user_id
 
 
-def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor: Actor) -> dict[str, Any]:
-    """Write the reversal of an entry; its columns."""
+def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor: Actor, uses: Uses) -> dict[str, Any]:
+    """Write the reversal of an entry, but for the sums of use; its columns."""
     consumed, amount = undone(entry)
     balance = _move(tx, account, amount, consumed=-consumed)
     row = _write(
@@ -425,7 +533,7 @@ def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor
     if consumed and entry.model_id is not None:
         first, sign = _first(tx, entry)
         for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
-            _count(tx, account.id, entry.model_id, at, -consumed, -sign, counted(first), _upstream(first), kind)
+            uses.add(account.id, entry.model_id, at, -consumed, -sign, counted(first), first.upstream_yuan, kind)
     return row
 
 
@@ -515,17 +623,18 @@ class _Priced:
     upstream: Upstream | None
 
 
-def _priced(tx: Transaction, used: Iterable[tuple[str, Tokens]], at: int) -> list[_Priced]:
+def _priced(tx: Transaction, prices: InForce, used: Iterable[tuple[str, Tokens]]) -> list[_Priced]:
+    """What counts used now cost."""
     calls = []
     for name, tokens in used:
-        number, rates = pricing.to_charge(tx, name, at)
-        asked = pricing.upstream(tx, name, tokens, at)
+        number, rates = prices.kept(name, tx.now_ns)
+        asked = prices.upstream(name, tokens, tx.now_ns)
         calls.append(_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens)), asked))
     return calls
 
 
 def _deduct(
-    tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int,
+    tx: Transaction, account: _Locked, balance: Hao, calls: Iterable[_Priced], actor: Actor, at: int, uses: Uses,
     reprices_id: int | None = None, remark: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Write what calls cost, an entry each, down from `balance`; the money has been taken."""
@@ -537,29 +646,13 @@ def _deduct(
             model_id=call.model_id, price_id=call.price_id, created_at_ns=at, reprices_id=reprices_id,
             remark=remark, **_counts(call.tokens), **_asked(call.upstream),
         )  # fmt: skip
-        _count(tx, account.id, call.model_id, at, call.cost, 1, call.tokens, call.upstream)
+        uses.add(account.id, call.model_id, at, call.cost, 1, call.tokens, _yuan(call.upstream))
         entries.append(entry)
     return entries
 
 
-_TAKE = text(
-    "UPDATE account SET balance = balance - :cost, total_consumed = total_consumed + :consumed "
-    "WHERE user_id = :user_id AND status = 'active' AND (balance >= :cost OR :allow_debt) "
-    "AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > :now) RETURNING id, balance"
-)
-
-
-def _take(
-    tx: Transaction, user_id: str, cost: Hao, once: Once | None, *, consumed: Hao = 0, allow_debt: bool = False
-) -> _Locked:
-    """Take `cost` off a balance that covers it, in one statement. Raises what stands against it."""
-    if user_id.isprintable():
-        request = {"user_id": user_id, "cost": cost, "consumed": consumed, "allow_debt": allow_debt, "now": tx.now_ns}
-        row = tx.connection().execute(_TAKE, request).one_or_none()
-        if row is not None:
-            _check_balance(row.balance)
-            return _Locked(row.id, row.balance, "active")
-    account = _lock(tx, user_id, once)
+def _must_cover(account: _Locked, user_id: str, cost: Hao, allow_debt: bool = False) -> None:
+    """Raises Frozen, and InsufficientBalance unless `allow_debt`."""
     if account.status == "frozen":
         raise Frozen(user_id)
     if account.balance < cost and not allow_debt:
@@ -567,29 +660,45 @@ def _take(
             N_("The balance of {user_id} is {balance} 元, the call needs {cost} 元. Ask an admin for a recharge."),
             user_id=user_id, balance=format_yuan(account.balance), cost=format_yuan(cost),
         )  # fmt: skip
-    return replace(account, balance=_move(tx, account, -cost, consumed=consumed))
 
 
-def _select_for_update(tx: Transaction, user_id: str) -> _Locked:
-    known = user_id.isprintable()
-    wanted = (
-        select(ACCOUNTS.c.id, ACCOUNTS.c.balance, ACCOUNTS.c.status)
-        .where(ACCOUNTS.c.user_id == user_id)
-        .with_for_update()
-    )
-    row = tx.connection().execute(wanted).one_or_none() if known else None
-    if row is None:
+def _lock_all(tx: Transaction, user_ids: Iterable[str]) -> dict[str, _Locked]:
+    """Accounts' rows, locked in one order everywhere, so that two batches never wait for each other; by user id, whoever
+    there is."""
+    known = sorted(user_id for user_id in user_ids if user_id.isprintable())
+    found = {}
+    for start in range(0, len(known), MOST_AT_ONCE):
+        some = known[start : start + MOST_AT_ONCE]
+        query = (
+            f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE) FROM account "
+            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR UPDATE'}"
+        )
+        for user_id, *row in tx.rows(query, (tx.now_ns, *some)):
+            found[user_id] = _Locked(*row)
+    return found
+
+
+def _locked(tx: Transaction, user_id: str) -> _Locked:
+    found = _lock_all(tx, [user_id])
+    if user_id not in found:
         raise UnknownAccount(user_id)
-    return _Locked(row.id, row.balance, row.status)
+    return found[user_id]
+
+
+def _without_due(tx: Transaction, account: _Locked) -> _Locked:
+    """A locked account once what has expired is written down."""
+    _expire(tx, account)
+    ((balance,),) = tx.rows("SELECT balance FROM account WHERE id = ?", (account.id,))
+    return _Locked(account.id, balance, account.status)
 
 
 def _lock(tx: Transaction, user_id: str, once: Once | None = None) -> _Locked:
     """An account's row, locked until the end of the transaction, with what has expired written down. Raises Retry where
     the same request was under way and is done by now: its answer counts, not what would be refused after it."""
-    account = _select_for_update(tx, user_id)
+    account = _locked(tx, user_id)
     if idempotency.earlier(tx, once) is not None:
         raise Retry
-    return _select_for_update(tx, user_id) if _expire(tx, account) else account
+    return _without_due(tx, account) if account.due else account
 
 
 def _move(tx: Transaction, account: _Locked, amount: Hao, *, consumed: Hao = 0) -> Hao:
@@ -617,15 +726,17 @@ def _counts(tokens: Tokens) -> dict[str, Any]:
     return counts if tokens.extras is None else counts | {"extras": tokens.extras.as_json()}
 
 
+def _yuan(upstream: Upstream | None) -> int | None:
+    return None if upstream is None else upstream.yuan
+
+
 def _asked(upstream: Upstream | None) -> dict[str, int]:
     return {} if upstream is None else {"upstream_usd": upstream.usd, "upstream_yuan": upstream.yuan}
 
 
 _ENTRY_COLUMNS = [column.name for column in ENTRIES.columns if column.name != "id"]
 _EMPTY_ENTRY = dict.fromkeys(_ENTRY_COLUMNS)
-_INSERT_ENTRY = text(
-    f"INSERT INTO entry ({', '.join(_ENTRY_COLUMNS)}) VALUES (:{', :'.join(_ENTRY_COLUMNS)}) RETURNING id"
-)
+_INSERT_ENTRY = f"INSERT INTO entry ({', '.join(_ENTRY_COLUMNS)}) VALUES ({marks(len(_ENTRY_COLUMNS))}) RETURNING id"
 
 
 def _write(
@@ -638,39 +749,14 @@ def _write(
         row["operator_id"] = actor.account_id
     if row["created_at_ns"] != tx.now_ns:
         row["recorded_at_ns"] = tx.now_ns
-    row["id"] = tx.connection().execute(_INSERT_ENTRY, row).scalar_one()
+    ((row["id"],),) = tx.rows(_INSERT_ENTRY, [row[name] for name in _ENTRY_COLUMNS])
     return row
 
 
-_SUMS = (
-    "cost", "calls", *(f"{kind}_tokens" for kind in KINDS), "priced_extras", "upstream_yuan", "upstream_cost",
-)  # fmt: skip
-_COUNT = text(
-    f"INSERT INTO usage_sum (account_id, period, model_id, kind, {', '.join(_SUMS)}) "
-    f"VALUES (:account_id, :period, :model_id, :kind, :{', :'.join(_SUMS)}) "
-    "ON CONFLICT (account_id, period, model_id, kind) "
-    f"DO UPDATE SET {', '.join(f'{name} = usage_sum.{name} + excluded.{name}' for name in _SUMS)}"
-)
-
-
-def _count(
-    tx: Transaction,
-    account_id: int,
-    model_id: int | None,
-    at_ns: int,
-    cost: Hao,
-    calls: int,
-    tokens: Tokens,
-    upstream: Upstream | None,
-    kind: int = USED,
-) -> None:
-    """Add a call (`calls` 1) to the sums, or what was undone of one (-1)."""
-    added = {f"{kind}_tokens": calls * getattr(tokens, kind) for kind in KINDS}
-    added["priced_extras"] = calls if tokens.extras is not None and tokens.extras.are_priced else 0
-    added["upstream_yuan"] = calls * upstream.yuan if upstream else 0
-    added["upstream_cost"] = cost if upstream else 0
-    key = {"account_id": account_id, "period": at_ns // PERIOD_NS, "model_id": model_id, "kind": kind}
-    tx.connection().execute(_COUNT, {**key, "cost": cost, "calls": calls, **added})
+def _model(entry: Entry) -> int:
+    """The number of the model of an entry that has one."""
+    assert entry.model_id is not None
+    return entry.model_id
 
 
 def _entry(tx: Transaction, entry_id: int) -> Entry | None:
@@ -749,8 +835,7 @@ def _done(
 ) -> Receipt:
     """The receipt of an operation's entries, remembered under the request's key."""
     rest = [row["id"] for row in others]
-    answer = {"status": status, "other_ids": rest} if rest else None if status == "active" else status
-    idempotency.remember(tx, once, entry_id=first["id"], answer=answer)
+    idempotency.remember(tx, once, entry_id=first["id"], answer=_answer(status, rest))
     rows = (first, *others)
     return Receipt(
         first["id"], user_id, first["type"], sum(row["amount"] for row in rows), sum(row["cost"] for row in rows),
@@ -758,11 +843,18 @@ def _done(
     )  # fmt: skip
 
 
+def _answer(status: str, other_ids: Sequence[int]) -> Any:
+    """What the entry of an answer doesn't say."""
+    return {"status": status, "other_ids": other_ids} if other_ids else None if status == "active" else status
+
+
 def _replayed(tx: Transaction, once: Once | None) -> Receipt | None:
     """The receipt that this key's first request got."""
     known = idempotency.earlier(tx, once)
-    if known is None:
-        return None
+    return None if known is None else _receipt(tx, known)
+
+
+def _receipt(tx: Transaction, known: Earlier) -> Receipt:
     answer = json.loads(known.answer) if known.answer else "active"
     rest = answer["other_ids"] if isinstance(answer, dict) else []
     status = answer["status"] if isinstance(answer, dict) else answer

@@ -147,6 +147,7 @@ class Entry(SQLModel, table=True):
             "type IN ('recharge', 'deduct', 'precharge', 'settle', 'refund', 'expire', 'reversal')", name="entry_type"
         ),
         Index("entry_of_account", "account_id", "id"),
+        Index("entry_at", "account_id", "created_at_ns"),
         Index(
             "entry_recharge",
             "account_id",
@@ -223,18 +224,25 @@ class Hold(SQLModel, table=True):
 
 
 class UsageSum(SQLModel, table=True):
-    """What an account used of a model in a quarter of an hour (`period` × 900 s since the epoch): every time zone's
-    periods since 1972 are whole quarters. What reversals undo is kept twice, below 0, under a kind of its own: in the
+    """What was used in a period: of every model, by every account, and by every account of every model. Periods are
+    `length` quarters of an hour long and counted from the epoch; every time zone's days since 1972 are whole quarters. Which
+    lengths are kept of what, sums.py says. What reversals undo is kept twice, below 0, under a kind of its own: in the
     period of the call and in the period of the reversal. A setting says which of the two counts."""
 
     __tablename__ = "usage_sum"
-    __table_args__ = (Index("usage_sum_period", "period"), {"sqlite_with_rowid": False})
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
-    account_id: int = Field(sa_column=_ref("account.id", primary_key=True))
+    of: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """MODEL (whoever used it: `account_id` is 0), ACCOUNT (whatever it used: `model_id` is 0) or BOTH."""
+    length: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """Of the period, in quarters of an hour."""
     period: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
-    model_id: int = Field(sa_column=_ref("model.id", primary_key=True))
+    account_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    model_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     kind: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     """USED, UNDONE_AT_CALL or UNDONE_AT_REVERSAL."""
+    slot: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """Sums of MODEL are kept in several parts on Postgres, so that charges don't wait for each other; else 0."""
     cost: Hao = Field(sa_column=_int())
     """毫"""
     calls: int = Field(sa_column=_int())
@@ -251,6 +259,8 @@ class UsageSum(SQLModel, table=True):
     """毫: what those calls cost here."""
 
 
+MODEL, ACCOUNT, BOTH = range(3)
+"""What a sum is of."""
 USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL = range(3)
 """The kinds of usage_sum: calls, and what reversals undid of them by the time of the call or of the reversal."""
 

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sqlalchemy import text
-
 from . import audit
 from .actors import Actor
 from .database import Transaction
@@ -101,14 +99,14 @@ def _add(tx: Transaction, pattern: str, target: str | None, actor: Actor) -> Non
     tx.flush()
 
 
-_RULES = text("SELECT pattern, target, created_at_ns FROM price_rule WHERE created_at_ns <= :at ORDER BY id")
+_RULES = "SELECT pattern, target, created_at_ns FROM price_rule WHERE created_at_ns <= ? ORDER BY id"
 
 
 def listed(tx: Transaction, at_ns: int | None = None) -> list[Rule]:
     """The rules that count at a moment (now, without one), in the order in which they are asked."""
     at = tx.now_ns if at_ns is None else at_ns
-    newest = {row.pattern: row for row in tx.connection().execute(_RULES, {"at": at})}
-    rules = [Rule(row.pattern, row.target, row.created_at_ns) for row in newest.values() if row.target is not None]
+    newest = {pattern: (target, since_ns) for pattern, target, since_ns in tx.rows(_RULES, (at,))}
+    rules = [Rule(pattern, target, since_ns) for pattern, (target, since_ns) in newest.items() if target is not None]
     return sorted(rules, key=lambda rule: rule.weight)
 
 

@@ -11,20 +11,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Text, bindparam, func, text
+from sqlalchemy import func
 from sqlmodel import col, select
 
 from . import audit, price_rules, settings
 from .actors import Actor
 from .catalogues import built_in_rates
-from .database import Transaction, is_id
+from .database import Transaction, is_id, marks
 from .errors import Conflict, Invalid, NotFound
 from .i18n import N_
 from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
-from .money import Micro, price_yuan
+from .money import Micro, parse_price, price_yuan
 from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
@@ -42,18 +43,17 @@ def clean_model(name: str) -> str:
     return name
 
 
-_MODEL = text("SELECT id FROM model WHERE name = :name")
+def _known_number(tx: Transaction, name: str) -> int | None:
+    rows = tx.rows("SELECT id FROM model WHERE name = ?", (name,)) if name.isprintable() else []
+    return rows[0][0] if rows else None
 
 
 def model_number(tx: Transaction, name: str) -> int:
     """The number of the model called `name`, made where it is new."""
-    found = tx.connection().scalar(_MODEL, {"name": name})
+    found = _known_number(tx, name)
     if found is None:
-        model = Model(name=name)
-        tx.add(model)
-        tx.flush()
-        found = model.id
-    return int(found or 0)
+        ((found,),) = tx.rows("INSERT INTO model (name) VALUES (?) RETURNING id", (name,))
+    return found
 
 
 def rates_of(row: Any) -> Rates | None:
@@ -77,25 +77,50 @@ def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
     return _own(tx, model, at) or without_own(tx, model, at)
 
 
-_COLUMNS = "input, output, cache_read, cache_write, source, id, valid_from_ns, more, origin"
+class _Row(NamedTuple):
+    """What a row of `price` says of the price itself."""
+
+    input: Micro | None
+    output: Micro | None
+    cache_read: Micro | None
+    cache_write: Micro | None
+    source: str
+    id: int
+    valid_from_ns: int
+    more: str | None
+    origin: str | None
+
+
+_COLUMNS = ", ".join(_Row._fields)
 _SET = (
-    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model AND source = 'database' AND valid_from_ns <= :at "
+    f"SELECT {_COLUMNS} FROM price WHERE model_id = ? AND source = 'database' AND valid_from_ns <= ? "
     "AND NOT EXISTS (SELECT 1 FROM price_withdrawal w WHERE w.price_id = price.id) "
 )
-_PRICE_AT = text(f"{_SET} ORDER BY valid_from_ns DESC, id DESC LIMIT 1")
-_FIRST_PRICE = text(f"{_SET} ORDER BY valid_from_ns, id DESC LIMIT 1")
+_PRICE_AT = f"{_SET} ORDER BY valid_from_ns DESC, id DESC LIMIT 1"
+_FIRST_PRICE = f"{_SET} ORDER BY valid_from_ns, id DESC LIMIT 1"
 
 
 def _own(tx: Transaction, model: str, at_ns: int) -> Rates | None:
-    number = tx.connection().scalar(_MODEL, {"name": model}) if model.isprintable() else None
+    number = _known_number(tx, model)
     return None if number is None else _set_price(tx, number, at_ns)
 
 
 def _set_price(tx: Transaction, number: int, at_ns: int) -> Rates | None:
-    row = tx.connection().execute(_PRICE_AT, {"model": number, "at": at_ns}).first()
+    row = _set_row(tx, number, at_ns)
     if row is None and at_ns < tx.now_ns:
-        row = tx.connection().execute(_FIRST_PRICE, {"model": number, "at": tx.now_ns}).first()
-    return rates_of(row) if row else None
+        row = _set_row(tx, number, tx.now_ns, _FIRST_PRICE)
+    return _rates_of(row) if row else None
+
+
+def _set_row(tx: Transaction, number: int, at_ns: int, query: str = _PRICE_AT) -> _Row | None:
+    rows = tx.rows(query, (number, at_ns))
+    return _Row(*rows[0]) if rows else None
+
+
+@lru_cache(maxsize=4096)
+def _rates_of(row: _Row) -> Rates | None:
+    """`rates_of`: a price's row never changes."""
+    return rates_of(row)
 
 
 def without_own(tx: Transaction, model: str, at_ns: int) -> Rates:
@@ -121,40 +146,88 @@ def _by_rule(
     return None
 
 
-_SAME_ROW = text(
-    f"SELECT {_COLUMNS} FROM price WHERE model_id = :model_id AND valid_from_ns = 0 AND source = :source "
-    "AND input = :input AND output = :output AND coalesce(cache_read, -1) = coalesce(:cache_read, -1) "
-    "AND coalesce(cache_write, -1) = coalesce(:cache_write, -1) AND coalesce(more, '') = coalesce(:more, '') "
-    "AND coalesce(origin, '') = coalesce(:origin, '') LIMIT 1"
-).bindparams(
-    bindparam("cache_read", type_=BigInteger), bindparam("cache_write", type_=BigInteger),
-    bindparam("more", type_=Text), bindparam("origin", type_=Text),
-)  # fmt: skip
+_KEPT_COLUMNS = ("model_id", "source", *PARTS, "more", "origin")
+_SAME_ROW = (
+    f"SELECT {_COLUMNS} FROM price WHERE valid_from_ns = 0 AND model_id = ? AND source = ? AND input = ? AND output = ? "
+    "AND coalesce(cache_read, -1) = ? AND coalesce(cache_write, -1) = ? AND coalesce(more, '') = ? "
+    "AND coalesce(origin, '') = ? LIMIT 1"
+)
+_KEEP_ROW = (
+    f"INSERT INTO price ({', '.join(_KEPT_COLUMNS)}, valid_from_ns, created_at_ns) "
+    f"VALUES ({marks(len(_KEPT_COLUMNS))}, 0, ?) RETURNING {_COLUMNS}"
+)
+
+
+class InForce:
+    """What counts for models within one transaction that changes no price: each is looked up once."""
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._found: dict[tuple[str, int], Rates] = {}
+        self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        return settings.read(self._tx)
+
+    @cached_property
+    def _usd_rate(self) -> Decimal:
+        return Decimal(self._settings["usd_rate"])
+
+    def at(self, model: str, at_ns: int) -> Rates:
+        """The price of a model at a moment, in ns."""
+        found = self._found.get((model, at_ns))
+        if found is None:
+            found = self._found[model, at_ns] = in_force(self._tx, model, at_ns)
+        return found
+
+    def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:
+        """The model's number, and its price at a moment with the row (`price_id`) that an entry names: both are made where
+        they are missing."""
+        found = self._rows.get((model, at_ns))
+        if found is None:
+            number, rates = model_number(self._tx, model), self.at(model, at_ns)
+            kept = rates if rates.price_id is not None else _kept(self._tx, number, rates)
+            found = self._rows[model, at_ns] = number, kept
+        return found
+
+    def upstream(self, model: str, tokens: Tokens, at_ns: int) -> "Upstream | None":
+        """What the provider asks for a call at a moment, as it says itself, else as the catalogue knows; None where neither
+        does."""
+        usd = tokens.extras.upstream_usd if tokens.extras else None
+        if usd is None:
+            prices = _catalogue_rates(model, at_ns // HOUR_NS)
+            if prices is None:
+                return None
+            usd = Decimal(prices.exact(tokens)).scaleb(-18)
+        if not 0 <= usd <= MAX_UPSTREAM_USD:
+            return None
+        yuan = (usd * self._usd_rate).scaleb(9)
+        return Upstream(int(usd.scaleb(12).to_integral_value()), int(yuan.to_integral_value()))
+
+
+@lru_cache(maxsize=4096)
+def _catalogue_rates(model: str, hour: int) -> Rates | None:
+    """The catalogue's price at an hour since the epoch, with dollars for 元."""
+    return built_in_rates(model, Decimal(1), datetime.fromtimestamp(hour * 3600, UTC))
 
 
 def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
     """A model's number and the price in force, which has a row (`price_id`): an entry names the one it was charged at."""
-    number = model_number(tx, model)
-    rates = _set_price(tx, number, at_ns) or without_own(tx, model, at_ns)
-    return number, rates if rates.price_id is not None else _kept(tx, number, rates)
+    return InForce(tx).kept(model, at_ns)
 
 
 def _kept(tx: Transaction, number: int, rates: Rates) -> Rates:
     """A price that isn't set for the model itself, with the row that entries name."""
+    four = asdict_of_four(rates)
+    more = rates.more.as_json() if rates.more else None
     origin = {"rule": rates.rule, "as": rates.priced_as, "source": rates.source} if rates.rule else None
-    content: dict[str, Any] = {
-        "model_id": number,
-        "source": "catalogue" if rates.rule else rates.source,
-        **asdict_of_four(rates),
-        "more": rates.more.as_json() if rates.more else None,
-        "origin": json.dumps(origin, sort_keys=True, separators=(",", ":")) if origin else None,
-    }
-    row = tx.connection().execute(_SAME_ROW, content).first()
-    if row is None:
-        tx.add(Price(**content, valid_from_ns=0, created_at_ns=tx.now_ns))
-        tx.flush()
-        row = tx.connection().execute(_SAME_ROW, content).first()
-    found = rates_of(row)
+    kept_origin = json.dumps(origin, sort_keys=True, separators=(",", ":")) if origin else None
+    first = (number, "catalogue" if rates.rule else rates.source, rates.input, rates.output)
+    reads, writes = four["cache_read"], four["cache_write"]
+    wanted = (*first, -1 if reads is None else reads, -1 if writes is None else writes, more or "", kept_origin or "")
+    rows = tx.rows(_SAME_ROW, wanted) or tx.rows(_KEEP_ROW, (*first, reads, writes, more, kept_origin, tx.now_ns))
+    found = _rates_of(_Row(*rows[0]))
     assert found is not None
     return found
 
@@ -168,13 +241,9 @@ def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
 
 
 def _builtin(known: Mapping[str, str], model: str) -> Rates:
-    input_price, output_price = (_micro(Decimal(known[f"default_{part}_price"])) for part in ("input", "output"))
+    input_price, output_price = (parse_price(known[f"default_{part}_price"]) for part in ("input", "output"))
     default = as_rates(Prices(input_price, output_price), "default")
     return built_in_rates(model, Decimal(known["usd_rate"])) or default
-
-
-def _micro(yuan: Decimal) -> Micro:
-    return int(yuan.scaleb(6).to_integral_value(ROUND_HALF_EVEN))
 
 
 # What it cost upstream
@@ -192,23 +261,6 @@ class Upstream:
 
 MAX_UPSTREAM_USD = 1000
 """No call costs more; the sums of a quarter of an hour hold a million of them."""
-
-
-def upstream(tx: Transaction, model: str | int | None, tokens: Tokens, at_ns: int) -> Upstream | None:
-    """What the provider asks for a call at a moment, as it says itself, else as the catalogue knows; None where neither
-    does. `model` is its name or number."""
-    usd = tokens.extras.upstream_usd if tokens.extras else None
-    if usd is None:
-        name = tx.get_one(Model, model).name if isinstance(model, int) else model or ""
-        hour = datetime.fromtimestamp(at_ns // HOUR_NS * 3600, UTC)  # kept prices are found again
-        prices = built_in_rates(name, Decimal(1), hour)
-        if prices is None:
-            return None
-        usd = Decimal(prices.exact(tokens)).scaleb(-18)
-    if not 0 <= usd <= MAX_UPSTREAM_USD:
-        return None
-    rate = Decimal(settings.read(tx)["usd_rate"])
-    return Upstream(int(usd.scaleb(12).to_integral_value()), int((usd * rate).scaleb(9).to_integral_value()))
 
 
 # Setting and listing
@@ -252,13 +304,11 @@ def set_price(
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
-    prices: Prices | None = None
-    if (input, output) != (None, None):
+    retires = (input, output) == (None, None)
+    prices = None if retires else Prices(input, output, cache_read, cache_write, more)  # type: ignore[arg-type]
+    if prices:
         check_price(input, "input")
         check_price(output, "output")
-        assert input is not None
-        assert output is not None
-        prices = Prices(input, output, cache_read, cache_write, more)
     for part, micro in (("cache_read", cache_read), ("cache_write", cache_write)):
         if micro is not None:
             check_price(micro, part)
@@ -556,7 +606,7 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
                 _withdraw(tx, price, actor)
                 undone += 1
             continue
-        found = tx.connection().execute(_PRICE_AT, {"model": price.model_id, "at": tx.now_ns}).first()
+        found = _set_row(tx, price.model_id, tx.now_ns)
         if found is None or found.id != price.id:
             continue
         before = tx.exec(
@@ -594,8 +644,7 @@ def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
 
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     """The price that an entry names, as it was."""
-    row = tx.get(Price, price_id)
-    rates = rates_of(row) if row else None
+    rates = rates_of(tx.get_one(Price, price_id))
     assert rates is not None
     return rates
 

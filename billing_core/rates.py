@@ -202,12 +202,12 @@ class Rates:
 
     def cost(self, tokens: Tokens) -> Hao:
         """What a call costs, in 毫."""
-        if self.more is None and (tokens.extras is None or not tokens.extras.are_priced):
-            return self.cost_of(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return -(-self.exact(tokens) // 10**14)
 
     def exact(self, tokens: Tokens) -> int:
         """The same before it is rounded up, in 10⁻¹⁸ 元."""
+        if self.more is None:  # every kind falls under one of the four, and nothing else costs
+            return PPM * self._four(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return self._sum(self.lines(tokens), tokens.extras)
 
     def _sum(self, lines: list[Line], extras: Extras | None) -> int:
@@ -217,7 +217,7 @@ class Rates:
     def multiplier(self, extras: Extras | None) -> int:
         """What the call's service tier makes of the price of tokens, in millionths."""
         tiers = dict(self.more.service_tiers) if self.more else {}
-        return tiers.get(extras.service_tier or "", PPM) if extras else PPM
+        return tiers.get(extras.service_tier, PPM) if extras and extras.service_tier else PPM
 
     def lines(self, tokens: Tokens) -> list[Line]:
         """What a call used, kind by kind, with what counts for each; only what was used."""
@@ -262,13 +262,16 @@ class Rates:
 
     def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> Hao:
         """What so many tokens cost at the four prices alone, in 毫: each kind × its price, summed exactly, rounded up once."""
-        micro = (
+        return -(-self._four(uncached, cached, cache_creation, completion) // 10**8)
+
+    def _four(self, uncached: int, cached: int, cache_creation: int, completion: int) -> int:
+        """The same before it is rounded up, in 10⁻¹² 元."""
+        return (
             uncached * self.input
             + cached * self.cache_read
             + cache_creation * self.cache_write
             + completion * self.output
         )
-        return -(-micro // 100_000_000)  # 10⁻⁶ 元 per 10⁶ tokens, in 10⁻⁴ 元
 
     def most_lines(self, tokens: Tokens) -> list[Line]:
         """The most that a call of so many tokens can cost, whatever kinds they are of; but for what tools cost."""
@@ -289,5 +292,5 @@ def as_rates(prices: Prices, source: str = "database") -> Rates:
     return Rates(
         first, prices.output, first if read is None else read, first if write is None else write, source,
         more=prices.more,
-        own=PARTS if None not in (read, write) else tuple(part for part in PARTS if getattr(prices, part) is not None),
+        own=tuple(part for part in PARTS if getattr(prices, part) is not None),
     )  # fmt: skip

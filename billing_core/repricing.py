@@ -255,7 +255,7 @@ def start(
     a price is not what was `seen` (any more), Invalid, NotFound, UnknownAccount, Forbidden."""
     reason = undoing.checked_reason(reason, actor)
     if (known := idempotency.earlier(tx, once)) is not None:
-        return int(json.loads(known.answer))
+        return int(json.loads(known.answer or "null"))
     chosen = _chosen(tx, selection, seen.last_id, actor, lambda model: pricing.to_charge(tx, model, tx.now_ns)[1])
     if _seen(seen.last_id, chosen) != seen:
         raise Conflict(

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from sqlalchemy import text
-
 from . import audit
 from .actors import Actor
 from .database import Transaction
@@ -23,12 +21,9 @@ DEFAULTS = {
 }
 
 
-_ALL = text("SELECT name, value FROM setting")
-
-
 def read(tx: Transaction) -> dict[str, str]:
     """Every setting's value."""
-    return DEFAULTS | {name: value for name, value in tx.connection().execute(_ALL) if name in DEFAULTS}
+    return DEFAULTS | {name: value for name, value in tx.rows("SELECT name, value FROM setting") if name in DEFAULTS}
 
 
 def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:

@@ -13,18 +13,16 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
-from sqlalchemy import BigInteger, column, func, select, values
-from sqlalchemy import cast as sql_cast
 
-from . import accounts, settings
+from . import accounts, settings, sums
 from .actors import Actor
 from .database import Transaction
 from .errors import Invalid
 from .i18n import N_
-from .ledger import PERIOD_NS
-from .models import ACCOUNTS, MODELS, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from .models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL
 from .money import Hao
 from .rates import Rates
+from .sums import QUARTER_NS
 
 SECOND = 1_000_000_000
 LABELS = {"hour": "%H:00", "day": "%m-%d", "month": "%Y-%m"}
@@ -104,13 +102,13 @@ def _hours(from_: int, to: int, tz: ZoneInfo) -> list[Period]:
         moment = from_ns(ns, tz)
         return moment.date(), moment.hour, moment.utcoffset()
 
-    start = from_ // PERIOD_NS * PERIOD_NS
-    while hour(start - PERIOD_NS) == hour(start):
-        start -= PERIOD_NS
+    start = from_ // QUARTER_NS * QUARTER_NS
+    while hour(start - QUARTER_NS) == hour(start):
+        start -= QUARTER_NS
     cuts, at = [start], start
-    while at < to or hour(at) == hour(at - PERIOD_NS):
-        at += PERIOD_NS
-        if hour(at) != hour(at - PERIOD_NS):
+    while at < to or hour(at) == hour(at - QUARTER_NS):
+        at += QUARTER_NS
+        if hour(at) != hour(at - QUARTER_NS):
             cuts.append(at)
     return [Period(a, b, from_ns(a, tz)) for a, b in pairwise(cuts)]
 
@@ -146,6 +144,11 @@ def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> 
     return _hours(days[0].start_ns, days[-1].end_ns, tz) if granularity == "hour" else days
 
 
+def joined(periods: Sequence[Period]) -> Period:
+    """All of them as one."""
+    return Period(periods[0].start_ns, periods[-1].end_ns, periods[0].start)
+
+
 RANGES = {"24h": ("hour", 1), "7d": ("day", 7), "30d": ("day", 30), "12m": ("month", 1)}
 """What people choose from, besides two dates: periods of what length, and of how many days."""
 
@@ -173,33 +176,27 @@ def usage(
     """What an account (all of them: None) used in each period, by `model` or by `account` (its user id); nothing where
     nothing was used. Raises Forbidden, UnknownAccount."""
     actor.must_see(user_id)
+    of = ACCOUNT if by == "account" else MODEL if user_id is None else BOTH
+    names = dict(tx.rows("SELECT id, user_id FROM account" if by == "account" else "SELECT id, name FROM model"))
+    found = _used(tx, periods, SUMS, of=of, user_id=user_id)
+    place = 1 if by == "account" else 2
+    return [
+        Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if numbers[0] or numbers[1]
+    ]
+
+
+def _used(
+    tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, user_id: str | None
+) -> dict[tuple[int, int, int], list[int]]:
+    """See sums.used."""
     if not periods:
-        return []
+        return {}
     account = None if user_id is None else accounts.find(tx, user_id).id
-    cuts = [(n, p.start_ns // PERIOD_NS, p.end_ns // PERIOD_NS) for n, p in enumerate(periods)]
-    cut = values(column("n", BigInteger), column("a", BigInteger), column("b", BigInteger)).data(cuts).cte("cut")
-    group = USAGE_SUMS.c.model_id if by == "model" else USAGE_SUMS.c.account_id
-    table = MODELS if by == "model" else ACCOUNTS
-    name = MODELS.c.name if by == "model" else ACCOUNTS.c.user_id
     by_call = settings.read(tx)["reversals_count_in"] == "call"
-    kinds = (USED, UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL)
-    inside = (USAGE_SUMS.c.period >= cut.c.a) & (USAGE_SUMS.c.period < cut.c.b) & USAGE_SUMS.c.kind.in_(kinds)
-    if account is not None:
-        inside &= USAGE_SUMS.c.account_id == account
-    sums = (
-        select(
-            cut.c.n,
-            group.label("id"),
-            *(sql_cast(func.sum(USAGE_SUMS.c[part]), BigInteger).label(part) for part in SUMS),
-        )
-        .select_from(cut.join(USAGE_SUMS, inside))
-        .group_by(cut.c.n, group)
-        .subquery()
-    )
-    rows = tx.connection().execute(
-        select(sums.c.n, name, *(sums.c[part] for part in SUMS)).join(table, table.c.id == sums.c.id).order_by(sums.c.n)
-    )
-    return [used for row in rows if (used := Used(*row)).calls or used.cost]
+    return sums.used(
+        tx, [(period.start_ns, period.end_ns) for period in periods], columns,
+        of=of, undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=None if account is None else [account],
+    )  # fmt: skip
 
 
 def totals(used: Sequence[Used]) -> list[Used]:
@@ -238,27 +235,18 @@ def margins(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id
     actor.must_be_admin()
     if not periods:
         return []
-    by_call = settings.read(tx)["reversals_count_in"] == "call"
-    kinds = (USED, UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL)
-    sums = USAGE_SUMS.c
-    query = (
-        select(
-            MODELS.c.name, *(sql_cast(func.sum(part), BigInteger) for part in (sums.upstream_cost, sums.upstream_yuan))
-        )
-        .join(MODELS, MODELS.c.id == sums.model_id)
-        .where(sums.period >= periods[0].start_ns // PERIOD_NS, sums.period < periods[-1].end_ns // PERIOD_NS)
-        .where(sums.kind.in_(kinds))
-        .group_by(MODELS.c.name)
-    )
-    if user_id is not None:
-        query = query.where(sums.account_id == accounts.find(tx, user_id).id)
-    found = [Margin(*row) for row in tx.connection().execute(query)]
+    of = MODEL if user_id is None else BOTH
+    used = _used(tx, [joined(periods)], ("upstream_cost", "upstream_yuan"), of=of, user_id=user_id)
+    names = dict(tx.rows("SELECT id, name FROM model"))
+    found = [Margin(names[model], *numbers) for (_period, _account, model), numbers in used.items()]
     return sorted((one for one in found if one.cost or one.asked), key=lambda one: (-one.cost, one.name))
 
 
 def spent(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None) -> list[int]:
     """The cost of each period, in 毫."""
     costs = [0] * len(periods)
-    for one in usage(tx, periods, actor=actor, user_id=user_id):
-        costs[one.period] += one.cost
+    actor.must_see(user_id)
+    of = MODEL if user_id is None else ACCOUNT
+    for (period, _account, _model), (cost,) in _used(tx, periods, ("cost",), of=of, user_id=user_id).items():
+        costs[period] += cost
     return costs

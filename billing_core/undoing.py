@@ -269,7 +269,7 @@ def start(
     Invalid, NotFound, UnknownAccount, Forbidden."""
     reason = checked_reason(reason, actor)
     if (known := idempotency.earlier(tx, once)) is not None:
-        return int(json.loads(known.answer))
+        return int(json.loads(known.answer or "null"))
     chosen = _chosen(tx, selection, seen.last_id, actor)
     if _seen(seen.last_id, chosen) != seen:
         raise Conflict(CHANGED)

@@ -8,15 +8,14 @@ themselves are added up, by the database as far as it can.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from . import settings
+from . import settings, sums
 from .actors import Actor
 from .database import Transaction
-from .ledger import PERIOD_NS
-from .models import UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
+from .models import BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL
 from .money import Hao
 from .rates import PPM, Prices, Rates, as_rates
 from .stats import Period
@@ -57,46 +56,98 @@ def what_if(
 ) -> list[Cell]:
     """What `models` (none: all) would have cost `user_ids` (none: everybody) in each period, with the prices `wanted`; a
     model without one costs what it did. `to_the_last`: exactly, whatever it takes. Raises Forbidden."""
+    return _asked(tx, periods, wanted, [BY], actor, user_ids, models, to_the_last)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The cells of an answer, added up."""
+
+    whole: "Total"
+    by_period: list["Total"]
+    """By the period's place in the list that was asked for."""
+    by_model: list["Total"]
+    by_account: list["Total"]
+
+
+def summary(
+    tx: Transaction,
+    periods: Sequence[Period],
+    wanted: Mapping[str, Prices],
+    *,
+    actor: Actor,
+    user_ids: Sequence[str] = (),
+    models: Sequence[str] = (),
+    to_the_last: bool = False,
+) -> Summary:
+    """The same as what_if, added up by period, model and account: it reads less than all the cells. Raises Forbidden."""
+    groupings = (("period",), ("model",), ("user_id",))
+    cells = _asked(tx, periods, wanted, groupings, actor, user_ids, models, to_the_last)
+    return Summary(whole(cells[0]), *(totals(some, by) for some, (by,) in zip(cells, groupings, strict=True)))
+
+
+BY = ("period", "model", "user_id")
+
+
+def _asked(
+    tx: Transaction,
+    periods: Sequence[Period],
+    wanted: Mapping[str, Prices],
+    groupings: Sequence[Sequence[str]],
+    actor: Actor,
+    user_ids: Sequence[str],
+    models: Sequence[str],
+    to_the_last: bool,
+) -> list[list[Cell]]:
+    """The cells of each grouping: what isn't told apart by has the period 0 or no name. Models always are, as each has its
+    price."""
     actor.must_be_admin()
     if not periods:
-        return []
+        return [[] for _grouping in groupings]
     rates = {model: as_rates(prices) for model, prices in wanted.items()}
     by_call = settings.read(tx)["reversals_count_in"] == "call"
     names = _names(tx, "SELECT id, name FROM model", models)
     people = _names(tx, "SELECT id, user_id FROM account", user_ids)
-    found: list[Cell] = []
-    looked_up: set[int] = set()
-    rows = [row for row in _sums(tx, periods, by_call) if row.model_id in names and row.account_id in people]
-    rich = {row.model_id for row in rows if row.priced_extras}
-    for row in rows:
-        model = names[row.model_id]
-        price = rates.get(model)
-        if price is None:
-            found.append(_cell(row, model, people, row.cost, 0, SAME))
-        elif to_the_last or row.model_id in rich or (price.more and price.more.tiers):
-            looked_up.add(row.model_id)
-        else:
-            new = -(-_linear(price, row) // 10**8)
-            found.append(_cell(row, model, people, new, row.calls, SUMS))
+    only = (list(people) if user_ids else None, list(names) if models else None)
+    grouped = [_sums(tx, periods, by, by_call, *only) for by in groupings]
+    rich = {model for rows in grouped for (_period, _account, model), row in rows.items() if row.priced_extras}
+    looked_up = {
+        model
+        for rows in grouped
+        for _period, _account, model in rows
+        if (price := rates.get(names[model])) and (to_the_last or model in rich or (price.more and price.more.tiers))
+    }
+    exact: dict[tuple[int, int, int], Hao] = {}
     if looked_up:
         prices = {number: rates[names[number]] for number in looked_up}
         exact = _from_entries(tx, periods, prices, set(people), by_call, rich & looked_up)
-        for row in rows:
-            if row.model_id in looked_up:
-                new = exact.get((row.period, row.account_id, row.model_id), 0)
-                found.append(_cell(row, names[row.model_id], people, new, 0, ENTRIES))
-    return [cell for cell in found if cell.calls or cell.old or cell.new]
+    answers = []
+    for by, rows in zip(groupings, grouped, strict=True):
+        costs: dict[tuple[int, int, int], Hao] = {}
+        for (period, account, model), cost in exact.items():
+            place = (period if "period" in by else 0, account if "user_id" in by else 0, model)
+            costs[place] = costs.get(place, 0) + cost
+        cells = []
+        for (period, account, model), row in rows.items():
+            price = rates.get(names[model])
+            if price is None:
+                new, slack, source = row.cost, 0, SAME
+            elif model in looked_up:
+                new, slack, source = costs.get((period, account, model), 0), 0, ENTRIES
+            else:
+                new, slack, source = -(-_linear(price, row) // 10**8), max(row.calls, 0), SUMS
+            cell = Cell(period, names[model], people.get(account, ""), row.calls, row.cost, new, slack, source)
+            if cell.calls or cell.old or cell.new:
+                cells.append(cell)
+        answers.append(cells)
+    return answers
 
 
 def _names(tx: Transaction, query: str, only: Sequence[str]) -> dict[int, str]:
-    return {row[0]: row[1] for row in tx.connection().execute(sa.text(query)) if not only or row[1] in only}
+    return {number: name for number, name in tx.rows(query) if not only or name in only}
 
 
-def _cell(row: Any, model: str, people: Mapping[int, str], new: Hao, slack: Hao, source: str) -> Cell:
-    return Cell(row.period, model, people[row.account_id], row.calls, row.cost, new, max(slack, 0), source)
-
-
-def _linear(price: Rates, row: Any) -> int:
+def _linear(price: Rates, row: "_Sums") -> int:
     """What the sums cost at four prices and a fee per call, in 10⁻¹² 元."""
     uncached = row.prompt_tokens - row.cached_tokens - row.cache_creation_tokens
     tokens = uncached * price.input + row.cached_tokens * price.cache_read
@@ -104,27 +155,37 @@ def _linear(price: Rates, row: Any) -> int:
     return int(tokens + (price.more.call * PPM * row.calls if price.more else 0))
 
 
-_TOKENS = ("prompt_tokens", "cached_tokens", "cache_creation_tokens", "completion_tokens")
-_SUMMED = ("cost", "calls", *_TOKENS, "priced_extras")
+class _Sums(NamedTuple):
+    """Sums of use."""
+
+    cost: Hao
+    calls: int
+    prompt_tokens: int
+    cached_tokens: int
+    cache_creation_tokens: int
+    completion_tokens: int
+    priced_extras: int
 
 
-def _sums(tx: Transaction, periods: Sequence[Period], by_call: bool) -> Iterable[Any]:
-    """The sums of use by period, account and model."""
-    cuts = [(n, period.start_ns // PERIOD_NS, period.end_ns // PERIOD_NS) for n, period in enumerate(periods)]
-    values = sa.values(*(sa.column(name, sa.BigInteger) for name in ("n", "a", "b"))).data(cuts).cte("cut")
-    sums = sa.table("usage_sum", *(sa.column(name) for name in ("account_id", "model_id", "period", "kind", *_SUMMED)))
-    kinds = (USED, UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL)
-    inside = (sums.c.period >= values.c.a) & (sums.c.period < values.c.b) & sums.c.kind.in_(kinds)
-    query = (
-        sa.select(
-            values.c.n.label("period"), sums.c.account_id, sums.c.model_id,
-            *(sa.cast(sa.func.sum(sums.c[name]), sa.BigInteger).label(name) for name in _SUMMED),
-        )
-        .select_from(values.join(sums, inside))
-        .group_by(values.c.n, sums.c.account_id, sums.c.model_id)
-        .order_by(values.c.n, sums.c.account_id, sums.c.model_id)
+def _sums(
+    tx: Transaction, periods: Sequence[Period], by: Sequence[str], by_call: bool,
+    accounts: Sequence[int] | None, models: Sequence[int] | None,
+) -> dict[tuple[int, int, int], _Sums]:  # fmt: skip
+    """What was used by period, account and model; all periods as one, and all accounts, unless `by` tells them apart."""
+    spans = [(period.start_ns, period.end_ns) for period in periods]
+    if "period" not in by:
+        spans = [(spans[0][0], spans[-1][1])]
+    found = sums.used(
+        tx, spans, _Sums._fields, of=MODEL if accounts is None and "user_id" not in by else BOTH,
+        undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=accounts, models=models,
     )  # fmt: skip
-    return tx.connection().execute(query).all()
+    if "user_id" not in by and accounts is not None:
+        together: dict[tuple[int, int, int], list[int]] = {}
+        for (period, _account, model), numbers in found.items():
+            key = (period, 0, model)
+            together[key] = [a + b for a, b in zip(numbers, together.get(key, [0] * len(numbers)), strict=True)]
+        found = together
+    return {key: _Sums(*numbers) for key, numbers in sorted(found.items())}
 
 
 # From the entries
@@ -160,7 +221,7 @@ def _from_entries(
 ) -> dict[tuple[int, int, int], Hao]:
     """The new cost by period, account and model, call by call. `rich`: the models with calls of which the four counts
     don't say all that they cost."""
-    sums: dict[tuple[int, int, int], Hao] = {}
+    costs: dict[tuple[int, int, int], Hao] = {}
     in_sql = {number: price for number, price in rates.items() if _fits(price)}
     one_by_one = sorted((rates.keys() - in_sql.keys()) | rich)
     within = {"start": periods[0].start_ns, "end": periods[-1].end_ns}
@@ -180,7 +241,7 @@ def _from_entries(
                 f"{where} AND model_id IN ({numbers}) {plain} GROUP BY 1, 2, 3"
             )
             for *place, cost in tx.connection().execute(sa.text(query), within):
-                _add(sums, place, int(cost), people)
+                _add(costs, place, int(cost), people)
         if one_by_one:
             numbers = ", ".join(map(str, one_by_one))
             kinds = (
@@ -196,14 +257,14 @@ def _from_entries(
                 sa.text(query), within
             ):
                 tokens = Tokens(prompt, completion, cached, creation, 0, extras_from(extras))
-                _add(sums, place, sign * rates[place[2]].cost(tokens), people)
-    return sums
+                _add(costs, place, sign * rates[place[2]].cost(tokens), people)
+    return costs
 
 
-def _add(sums: dict[tuple[int, int, int], Hao], place: Sequence[Any], cost: Hao, people: set[int]) -> None:
+def _add(costs: dict[tuple[int, int, int], Hao], place: Sequence[Any], cost: Hao, people: set[int]) -> None:
     period, account, model = place
     if period >= 0 and account in people:
-        sums[period, account, model] = sums.get((period, account, model), 0) + cost
+        costs[period, account, model] = costs.get((period, account, model), 0) + cost
 
 
 def _period_in_sql(periods: Sequence[Period]) -> str:
@@ -283,8 +344,8 @@ def totals(cells: Iterable[Cell], by: str) -> list[Total]:
     found: dict[Any, list[Cell]] = {}
     for cell in cells:
         found.setdefault(getattr(cell, by), []).append(cell)
-    sums = [_total(name, some) for name, some in found.items()]
-    return sorted(sums, key=lambda one: one.name if by == "period" else (-max(one.old, one.new), one.name))
+    added = [_total(name, some) for name, some in found.items()]
+    return sorted(added, key=lambda one: one.name if by == "period" else (-max(one.old, one.new), one.name))
 
 
 def whole(cells: Sequence[Cell]) -> Total:

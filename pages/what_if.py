@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import altair as alt
 import pandas as pd
 import streamlit as st
 
-from billing_core import accounts, catalogues, export, pricing, settings, what_if
+from billing_core import accounts, catalogues, export, pricing, settings, stats, what_if
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.money import format_price, parse_price
 from billing_core.pricing import Current
 from billing_core.rates import PARTS, Prices
 from billing_core.stats import Period
-from billing_core.what_if import ENTRIES, SAME, SUMS, Cell, Total
+from billing_core.what_if import ENTRIES, SAME, SUMS, Summary, Total
 
 from .parts import address, charts, ranges, told
 from .parts.price_dialog import HEADINGS
@@ -44,16 +45,15 @@ def page(viewer: Viewer) -> None:
             name=lambda option: _(WAYS[option]),
         )  # fmt: skip
 
-    def read(tx: Transaction) -> tuple[list[Cell], dict[str, Current], list[str]]:
-        spent = what_if.what_if(tx, periods, {}, actor=viewer.actor)
+    def read(tx: Transaction) -> tuple[list[str], dict[str, Current], list[str]]:
+        used = stats.totals(stats.usage(tx, [stats.joined(periods)], actor=viewer.actor, user_id=None))
         people = [one.user_id for one in accounts.listed(tx, actor=viewer.actor)]
-        return spent, {row.model: row for row in pricing.current(tx)}, people
+        return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
 
-    spent, current, people = viewer.db.read(read)
-    if not spent:
+    used, current, people = viewer.db.read(read)
+    if not used:
         st.info(_("Nothing was used in this range. Choose a longer one."))
         return
-    used = [one.name for one in what_if.totals(spent, "model")]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         models = st.multiselect(_("Models"), used, key="what-if-models", placeholder=_("All of them"), width=420)
         user_ids = st.multiselect(
@@ -65,10 +65,20 @@ def page(viewer: Viewer) -> None:
         st.error(told.plain(sentence(error)))
         return
     to_the_last = st.toggle(_("To the last 毫, from the entries"), key="to-the-last")
-    cells = viewer.db.read(
-        what_if.what_if, periods, wanted, actor=viewer.actor, user_ids=user_ids, models=models, to_the_last=to_the_last
-    )
-    _show(viewer, cells, periods, granularity)
+    options: dict[str, Any] = {"user_ids": user_ids, "models": models, "to_the_last": to_the_last}
+    answer = viewer.db.read(what_if.summary, periods, wanted, actor=viewer.actor, **options)
+    _show(answer, periods, granularity)
+
+    def as_csv() -> bytes:
+        cells = viewer.db.read(what_if.what_if, periods, wanted, actor=viewer.actor, **options)
+        return b"".join(export.what_if(cells, periods))
+
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
+        st.download_button(
+            _("Download CSV"), as_csv, "what-if.csv", "text/csv",
+            icon=":material/download:", type="tertiary", on_click="ignore",
+        )  # fmt: skip
 
 
 def _wanted(viewer: Viewer, way: str, models: Sequence[str], current: Mapping[str, Current]) -> dict[str, Prices]:
@@ -121,8 +131,8 @@ def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, 
     return wanted
 
 
-def _show(viewer: Viewer, cells: Sequence[Cell], periods: Sequence[Period], granularity: str) -> None:
-    whole = what_if.whole(cells)
+def _show(answer: Summary, periods: Sequence[Period], granularity: str) -> None:
+    whole = answer.whole
     old, new, difference = st.columns(3)
     old.metric(_("Charged, 元"), yuan(whole.old), border=True)
     new.metric(_("It would have cost, 元"), yuan(whole.new), border=True)
@@ -134,16 +144,9 @@ def _show(viewer: Viewer, cells: Sequence[Cell], periods: Sequence[Period], gran
                 slack=yuan(whole.slack, decimals=4),
             )
         )
-    by_period = {one.name: one for one in what_if.totals(cells, "period")}
-    _bars(periods, by_period, granularity)
-    _table(_("Model"), what_if.totals(cells, "model"), "model")
-    _table(_("Account"), what_if.totals(cells, "user_id"), "account")
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
-        st.download_button(
-            _("Download CSV"), lambda: b"".join(export.what_if(cells, periods)), "what-if.csv", "text/csv",
-            icon=":material/download:", type="tertiary", on_click="ignore",
-        )  # fmt: skip
+    _bars(periods, {one.name: one for one in answer.by_period}, granularity)
+    _table(_("Model"), answer.by_model, "model")
+    _table(_("Account"), answer.by_account, "account")
 
 
 def _table(heading: str, totals: Sequence[Total], key: str) -> None:

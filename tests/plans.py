@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import sqlalchemy as sa
 
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
 
 
 def statements(db: Database, function: Callable[[], Any]) -> list[tuple[str, Any]]:
@@ -15,9 +16,15 @@ def statements(db: Database, function: Callable[[], Any]) -> list[tuple[str, Any
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
+    def rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
+        asked.append((query, tuple(parameters)))
+        return straight(tx, query, parameters)
+
+    straight = Transaction.rows
     sa.event.listen(db.engine, "before_cursor_execute", note)
     try:
-        function()
+        with patch.object(Transaction, "rows", rows):
+            function()
     finally:
         sa.event.remove(db.engine, "before_cursor_execute", note)
     return asked

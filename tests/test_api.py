@@ -384,7 +384,7 @@ def test_a_key_is_remembered_together_with_the_charge_or_not_at_all(rich: Api, m
 
     for path, body in (("/charge", CALL), ("/accounts", {"user_id": "new", "name": "New"})):
         with monkeypatch.context() as patch:
-            patch.setattr("billing_core.idempotency.remember", crash)
+            patch.setattr("billing_core.idempotency.remember_all", crash)
             sentence(rich.send("POST", path, once="k" + path, json=body), 500)
     assert rich.balance() == 1_000_000
     assert rich.post("/charge", once="k/charge", **CALL)["balance"] == 999_820

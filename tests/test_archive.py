@@ -10,17 +10,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import sums_reference
 from conftest import NOON, Clock
 from sqlmodel import SQLModel
 from typer.testing import CliRunner
 
-from billing_core import accounts, archive, demo, ledger, seals, settings, shell, signin
+from billing_core import accounts, archive, demo, ledger, seals, settings, shell, signin, sums
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import REVISION, Database, prepare
 from billing_core.errors import BillingError, Conflict, Invalid
 from billing_core.idempotency import Once
-from billing_core.models import Setting
+from billing_core.models import MODEL, Setting
 from billing_core.tokens import Tokens
 
 Change = Callable[[dict[str, bytes]], None]
@@ -68,14 +69,15 @@ def third(tmp_path: Path, clock: Clock) -> Iterator[Database]:
 
 
 def rows(db: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table but `token`."""
-    return db.read(
+    """Every row of every table but `token`; the parts of a sum of use added up."""
+    found = db.read(
         lambda tx: {
             name: sorted((tuple(row) for row in tx.connection().execute(sa.select(table))), key=repr)
             for name, table in SQLModel.metadata.tables.items()
-            if name != "token"
+            if name not in ("token", "usage_sum")
         }
     )
+    return found | {"usage_sum": sorted(sums_reference.kept(db).items())}
 
 
 def newest(db: Database) -> tuple[int, str, int]:
@@ -102,6 +104,25 @@ def goes_on(db: Database) -> None:
 
 
 # There and back
+
+
+def test_the_parts_of_a_sum_are_one_in_an_archive(postgres: Database, third: Database, tmp_path: Path) -> None:
+    fill(postgres)
+    archive.export(postgres, tmp_path / "one.zip")
+    half = ", ".join(f"{name} = {name} - {name} / 2" for name in sums.SUMS)
+    halves = ", ".join(f"{name} / 2" for name in sums.SUMS)
+    keys = ", ".join(sums.KEY[:-1])
+    for statement in (
+        f"INSERT INTO usage_sum ({keys}, slot, {', '.join(sums.SUMS)}) SELECT {keys}, slot + 100, {halves} FROM usage_sum "
+        f"WHERE of = {MODEL}",
+        f"UPDATE usage_sum SET {half} WHERE of = {MODEL} AND slot < 100",
+    ):
+        postgres.write(lambda tx, text: tx.connection().execute(sa.text(text)), statement)
+    assert not check(postgres)
+    archive.export(postgres, tmp_path / "two.zip")
+    assert lines(tmp_path / "one.zip")["usage_sum.ndjson"] == lines(tmp_path / "two.zip")["usage_sum.ndjson"]
+    archive.load(third, tmp_path / "two.zip")
+    assert sums_reference.kept(third) == sums_reference.kept(postgres)
 
 
 def test_a_team_moves_from_sqlite_to_postgres_and_back_with_the_same_seal(

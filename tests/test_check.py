@@ -5,19 +5,23 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import sums_reference
 from conftest import Clock
 
-from billing_core import accounts, idempotency, ledger, seals
+from billing_core import accounts, idempotency, ledger, pricing, seals, sums
 from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, check
 from billing_core.database import Database, Transaction
-from billing_core.models import Setting
-from billing_core.tokens import Tokens
+from billing_core.models import ACCOUNT, BOTH, USED, Setting
+from billing_core.models import MODEL as SUM_OF_MODEL
+from billing_core.rates import More
+from billing_core.tokens import Extras, Tokens
 
 MODEL = "openai/gpt-4o"
 
@@ -203,6 +207,204 @@ def test_the_first_row_of_a_rule_is_named_and_the_others_are_counted(books: Data
     assert seen == ["The hold of precharge 3 is kept with another amount than the entry took. (4 more like it.)"]
 
 
+# The sums of use
+
+
+@pytest.fixture
+def used(db: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A ledger with every kind of sum: ann is busy, bob isn't; of what they used some is undone, or charged anew."""
+    monkeypatch.setattr(sums, "BUSY_CALLS", 4)
+    for user_id in ("ann", "bob"):
+        db.write(accounts.add, user_id, user_id.title(), actor=SHELL)
+    more = More(cache_write_1h=30_000_000, call=1_000)
+    price = db.write(pricing.set_price, "rich/model", 18_000_000, 72_000_000, actor=SHELL, more=more)
+    tokens = Tokens(3000, 400, 1000, 500, 100, Extras(cache_creation_1h=50, upstream_usd=Decimal("0.0012")))
+
+    def charge(user_id: str, model: str = "rich/model") -> ledger.Receipt:
+        clock.forward(seconds=3700)
+        return db.write(ledger.charge, user_id, model, tokens, actor=SHELL, allow_debt=True)
+
+    first, *_others = [charge("ann") for _ in range(4)]
+    charge("ann", MODEL)
+    undone = charge("bob")
+    db.write(ledger.reverse, undone.entry_id, "wrong", actor=SHELL)
+    clock.forward(days=9)
+    price = db.write(pricing.set_price, "rich/model", 19_000_000, 72_000_000, actor=SHELL, more=more)
+    assert price.id is not None
+    db.write(ledger.reprice, first.entry_id, price.id, "a wrong price", actor=SHELL)
+    assert sums_reference.kept(db) == sums_reference.expected(db)
+    assert not check(db)
+    return db
+
+
+def one_of_each(db: Database) -> list[Any]:
+    """A row of `usage_sum` of every kind and length."""
+    every = db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM usage_sum")).all())
+    return list({(row.of, row.length, row.kind): row for row in every}.values())
+
+
+def here(row: Any) -> str:
+    return "WHERE " + " AND ".join(f"{name} = {getattr(row, name)}" for name in sums.KEY)
+
+
+def named(db: Database) -> list[str]:
+    """The sums that are found to be wrong, but for those that are only counted."""
+    findings = check(db)
+    assert {one.table for one in findings} <= {"usage_sum"}
+    return [str(one.id) for one in findings]
+
+
+def name_of(row: Any) -> str:
+    return "/".join(str(getattr(row, name)) for name in ("of", "length", "period", "account_id", "model_id", "kind"))
+
+
+def test_every_kind_of_sum_is_there_to_be_checked(used: Database) -> None:
+    assert len(one_of_each(used)) == 11 + 2 * 13
+    for name in sums.SUMS:
+        assert any(getattr(row, name) for row in one_of_each(used)), name
+
+
+def test_a_change_to_any_number_of_any_sum_is_found_and_named(used: Database) -> None:
+    for place, row in enumerate(one_of_each(used)):
+        name = sums.SUMS[place % len(sums.SUMS)]
+        run(used, f"UPDATE usage_sum SET {name} = {name} + 1 {here(row)}")
+        assert named(used) == [name_of(row)]
+        run(used, f"UPDATE usage_sum SET {name} = {name} - 1 {here(row)}")
+    assert not check(used)
+
+
+def test_a_sum_that_is_missing_is_found_and_named(used: Database) -> None:
+    names = ", ".join((*sums.KEY, *sums.SUMS))
+    for row in one_of_each(used):
+        run(used, f"DELETE FROM usage_sum {here(row)}")
+        assert named(used)[0] == name_of(row)
+        run(used, f"INSERT INTO usage_sum ({names}) VALUES ({', '.join(map(str, row))})")
+    assert not check(used)
+
+
+def test_a_sum_too_many_is_found_and_named(used: Database) -> None:
+    names = ", ".join((*sums.KEY, *sums.SUMS))
+    rows = one_of_each(used)
+    changes: list[dict[str, int]] = [{"period": row.period + 10_000} for row in rows]
+    changes += [{"length": 7}, {"length": 4}, {"of": 3}, {"of": -1}, {"kind": 7}, {"account_id": 99}, {"model_id": 99}]
+    for place, change in enumerate(changes):
+        row = rows[place % len(rows)]._asdict() | change
+        run(used, f"INSERT INTO usage_sum ({names}) VALUES ({', '.join(map(str, row.values()))})")
+        where = " AND ".join(f"{name} = {row[name]}" for name in sums.KEY)
+        assert named(used) == ["/".join(str(row[name]) for name in sums.KEY[:-1])], change
+        run(used, f"DELETE FROM usage_sum WHERE {where}")
+    assert not check(used)
+
+
+def test_the_parts_of_a_sum_of_a_model_are_added_up_and_no_other_sum_has_any(used: Database) -> None:
+    names, ofs = ", ".join((*sums.KEY, *sums.SUMS)), {row.of: row for row in one_of_each(used)}
+    for of, row in ofs.items():
+        part = row._asdict() | {"slot": 3}
+        run(
+            used,
+            f"INSERT INTO usage_sum ({names}) VALUES ({', '.join(map(str, part.values()))})",
+            f"UPDATE usage_sum SET {', '.join(f'{name} = 0' for name in sums.SUMS)} {here(row)}",
+        )
+        assert bool(check(used)) == (of != SUM_OF_MODEL)
+
+
+def test_sums_that_a_busy_account_lacks_are_found(used: Database) -> None:
+    for length in sums.BUSY:
+        kept = used.read(lambda tx, n: tx.connection().execute(sa.text(n)).all(), _BUSY.format("SELECT *", length))
+        run(used, _BUSY.format("DELETE", length))
+        assert f"2/{length}/" in named(used)[0]
+        values = ", ".join(f"({', '.join(map(str, row))})" for row in kept)
+        run(used, f"INSERT INTO usage_sum ({', '.join((*sums.KEY, *sums.SUMS))}) VALUES {values}")
+    assert not check(used)
+    run(used, f"DELETE FROM usage_sum WHERE of = {BOTH} AND kind = {USED} AND length < {sums.LONGEST}")
+    assert named(used)
+
+
+_BUSY = f"{{}} FROM usage_sum WHERE of = {BOTH} AND length = {{}} AND kind = {USED}"
+
+
+def test_sums_that_only_a_busy_account_has_are_found_with_another(
+    used: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sums, "BUSY_CALLS", 1)
+    needless = {key: row for key, row in sums_reference.expected(used).items() if key not in sums_reference.kept(used)}
+    assert {key[3] for key in needless} >= {2}
+    for key, row in needless.items():
+        names = ", ".join((*sums_reference.KEYS, "slot", *sums_reference.NUMBERS))
+        run(used, f"INSERT INTO usage_sum ({names}) VALUES ({', '.join(map(str, (*key, 0, *row)))})")
+    assert not check(used)
+    monkeypatch.setattr(sums, "BUSY_CALLS", 4)
+    assert named(used)
+
+
+def test_a_call_more_or_less_that_makes_an_account_busy_is_found(
+    used: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = f"SELECT max(calls) FROM usage_sum WHERE of = {ACCOUNT} AND length = {sums.LONGEST} AND kind = {USED}"
+    calls = used.read(lambda tx: tx.connection().execute(sa.text(query)).scalar_one())
+    for more in (0, 1):
+        monkeypatch.setattr(sums, "BUSY_CALLS", calls + more)
+        assert bool(named(used)) == bool(more)
+
+
+@pytest.mark.parametrize("what", ["'much'", "''", "1.5", "x'00'", "-9223372036854775808", "9223372036854775807"])
+def test_whatever_stands_in_a_sum_the_check_tells_of_it(used: Database, what: str) -> None:
+    if not used.is_sqlite and not what.strip("-").isdigit():
+        return  # it would not be taken
+    row = one_of_each(used)[-1]
+    for name in (*sums.KEY, *sums.SUMS):
+        if name == "slot" and row.of == SUM_OF_MODEL:
+            continue
+        run(used, f"UPDATE usage_sum SET {name} = {what} {here(row)}")
+        findings = check(used)
+        assert [one.table for one in findings][:1] == ["usage_sum"], (name, what)
+        used.write(check_module.remember, findings)
+        assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+        changed = row._asdict() | {name: what}
+        where = " AND ".join(f"{key} = {changed[key]}" for key in sums.KEY)
+        run(used, f"UPDATE usage_sum SET {name} = {getattr(row, name)} WHERE {where}")
+    assert not check(used)
+
+
+@pytest.mark.parametrize("what", ["'much'", "''", "1.5", "x'00'", "-9223372036854775808", "9223372036854775807"])
+def test_whatever_stands_in_a_call_the_check_tells_of_it(used: Database, what: str) -> None:
+    if not used.is_sqlite and not what.strip("-").isdigit():
+        return  # it would not be taken
+    for name in (
+        *sums.SUMS[2:7],
+        "cost",
+        "amount",
+        "balance_after",
+        "created_at_ns",
+        "recorded_at_ns",
+        "upstream_yuan",
+    ):
+        (kept,) = used.read(
+            lambda tx, n: tx.connection().execute(sa.text(n)).one(), f"SELECT {name} FROM entry WHERE id = 2"
+        )
+        tamper(used, f"{SET}{name} = {what} WHERE id = 2")
+        findings = check(used)
+        assert findings or name == "recorded_at_ns", (name, what)  # which nothing but a seal holds
+        assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+        tamper(used, f"{SET}{name} = {'NULL' if kept is None else kept} WHERE id = 2")
+    assert not check(used)
+
+
+def test_a_sum_is_named_in_plain_words(used: Database) -> None:
+    run(
+        used,
+        f"UPDATE usage_sum SET cost = cost + 10000 WHERE of = {ACCOUNT} AND length = 16 AND account_id = 2 AND kind = 0",
+    )
+    (one,) = check(used)
+    told = one.sentence()
+    assert re.fullmatch(
+        r"The sum of account number 2 for 4 hours from 2025-06-15 \d\d:00 \(UTC\) is kept as \d\.\d+ 元, but what its entries "
+        r"say differs by -1\.00 元 and 0 calls\.",
+        told,
+    ), told
+    assert "账户编号 2自 " in one.sentence("zh_CN")
+
+
 @pytest.mark.parametrize("table", APPEND_ONLY)
 def test_a_trigger_that_is_missing_is_named(books: Database, table: str) -> None:
     name = f"{table}_no_update" if books.is_sqlite else f"{table}_never_changes"
@@ -224,7 +426,7 @@ def test_a_damaged_file_is_said_to_be_damaged(books: Database) -> None:
         return
     with closing(sqlite3.connect(books.file)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        query = "SELECT rootpage FROM sqlite_master WHERE name = 'usage_sum_period'"
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'entry_at'"
         page = connection.execute(query).fetchone()[0]
     with books.file.open("r+b") as file:
         file.seek((page - 1) * 4096)

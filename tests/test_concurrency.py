@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Self
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
@@ -54,13 +54,38 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
         if not statement.startswith("BEGIN"):
             begun[-1] += [(" ".join(statement.split()), each) for each in named]
 
+    def rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
+        tx.connection()  # where the transaction begins
+        begun[-1].append((query, by_name(query, parameters)))
+        return straight_rows(tx, query, parameters)
+
+    def many(tx: Transaction, query: str, parameters: Any) -> None:
+        tx.connection()
+        begun[-1] += [(query, by_name(query, each)) for each in parameters]
+        straight_many(tx, query, parameters)
+
+    straight_rows, straight_many = Transaction.rows, Transaction.many
     event.listen(db.engine, "begin", begin)
     event.listen(db.engine, "before_cursor_execute", note)
     try:
-        yield begun
+        with patch.object(Transaction, "rows", rows), patch.object(Transaction, "many", many):
+            yield begun
     finally:
         event.remove(db.engine, "begin", begin)
         event.remove(db.engine, "before_cursor_execute", note)
+
+
+def by_name(query: str, parameters: Any) -> dict[str, Any]:
+    """The parameters of a statement that goes straight to the driver, under their columns' names."""
+    if found := re.match(r"INSERT INTO \w+ \(([^)]*)\) VALUES \(([^)]*)\)", query):
+        columns = found[1].split(", ")
+        given = [name for name, value in zip(columns, found[2].split(", "), strict=True) if value == "?"]
+        return dict(zip(given, parameters, strict=True))
+    if found := re.search(r"WHERE (user_id IN|id =)", query):
+        skipped = query[: found.start()].count("?")
+        name = "user_id" if found[1].startswith("user") else "id"
+        return {f"{name}_{place}": value for place, value in enumerate(parameters[skipped:])}
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +115,10 @@ class Owners:
                 case ("user_id", _):
                     users.add(value)
                 case ("account_id", _) | ("id", "account"):
-                    users.add(self.accounts[value])
+                    users |= {self.accounts[value]} if value else set()  # 0: a sum of everybody's
                 case ("precharge_id", "hold") if statement.startswith("UPDATE"):
                     users.add(self.holds[value])
-        assert users, (statement, parameters)
+        assert users or table == "usage_sum", (statement, parameters)
         return users
 
     def in_turn(self, transaction: list[Statement]) -> list[str]:
@@ -152,13 +177,14 @@ def test_a_write_is_one_transaction_on_one_accounts_rows(
         OPERATIONS[operation](team, open_one, call)
     assert len(begun) == 1
     assert owners.in_turn(begun[0]) == ["ann"]
-    assert len(begun[0]) <= (16 if due == 0 else 20 + 3 * due)
+    statements = [one for one, _ in begun[0] if "INTO usage_sum" not in one]  # of which one has many rows
+    assert len(statements) <= (16 if due == 0 else 20 + 3 * due)
     assert [one for one in ended(team) if one != ("ann", open_one)] == expired
     assert not check(team)
 
 
-def test_a_batch_is_one_transaction_that_takes_one_account_after_the_other(team: Database, clock: Clock) -> None:
-    """In the order of their ids, whatever the batch's is; each charge within a savepoint of its own."""
+def test_a_batch_locks_its_accounts_in_one_order_before_it_writes(team: Database, clock: Clock) -> None:
+    """In the order of their ids, whatever the batch's is; and it writes each table once."""
     expired = [("bob", hold(team, "bob", 60))]
     hold(team, "cid", 60)
     clock.forward(seconds=60)
@@ -170,12 +196,15 @@ def test_a_batch_is_one_transaction_that_takes_one_account_after_the_other(team:
     assert [one.user_id if isinstance(one, Receipt) else type(one) for one in done] == [
         *("bob", "ann", UnknownAccount, "bob", "ann")
     ]
+    ((first, locked), *_rest) = [one for one in begun[0] if "FROM account" in one[0]]
     assert len(begun) == 1
-    assert [user for user in owners.in_turn(begun[0]) if user != "nobody"] == ["ann", "bob"]
-    starts = [place for place, (statement, _) in enumerate(begun[0]) if statement.startswith("SAVEPOINT")]
-    assert len(starts) == len(batch)
-    for first, last in pairwise([*starts, len(begun[0])]):
-        assert len(owners.in_turn(begun[0][first:last])) == 1
+    assert list(locked.values()) == ["ann", "bob", "nobody"]
+    assert first.endswith("ORDER BY user_id" if team.is_sqlite else "ORDER BY user_id FOR UPDATE")
+    assert begun[0].index((first, locked)) == 0
+    assert set(owners.in_turn(begun[0])) - {"nobody"} == {"ann", "bob"}
+    entries = [place for place, (statement, _) in enumerate(begun[0]) if "'deduct'" in statement]
+    assert len(entries) == 4
+    assert entries[-1] - entries[0] == 3
     assert ended(team) == expired
     assert not check(team)
 

@@ -3,18 +3,19 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from conftest import NOON
+from sums_reference import kept
 
 from billing_core import accounts, demo, ledger, logs, pricing, stats
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction, prepare
 from billing_core.errors import Conflict, Invalid
-from billing_core.ledger import PERIOD_NS
 from billing_core.models import Account
+from billing_core.sums import QUARTER_NS
 from billing_core.zones import zone
 
-TABLES = ("account", "model", "price", "entry", "hold", "usage_sum")
-END = NOON // PERIOD_NS * PERIOD_NS
+TABLES = ("account", "model", "price", "entry", "hold")
+END = NOON // QUARTER_NS * QUARTER_NS
 
 
 def scalar(db: Database, statement: str) -> Any:
@@ -26,7 +27,7 @@ def everything(db: Database) -> dict[str, list[tuple[Any, ...]]]:
         rows = {table: tx.connection().execute(sa.text(f"SELECT * FROM {table}")) for table in TABLES}
         return {table: sorted((tuple(row) for row in found), key=repr) for table, found in rows.items()}
 
-    return db.read(read)
+    return db.read(read) | {"usage_sum": sorted((*key, *numbers) for key, numbers in kept(db).items())}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_twelve_models_are_used_and_their_popularity_changes(year: Database) -> 
     first, *_, last = year.read(used)
     assert {"openai/o3-mini", "anthropic/claude-3.7-sonnet"} <= first - last
     assert {"openai/gpt-5", "anthropic/claude-sonnet-4-5"} <= last - first
-    assert scalar(year, "SELECT count(DISTINCT model_id) FROM usage_sum") == 12
+    assert scalar(year, "SELECT count(DISTINCT model_id) FROM usage_sum WHERE of = 0") == 12
 
 
 def test_two_prices_change_during_the_year(year: Database) -> None:
@@ -109,8 +110,14 @@ def test_two_prices_change_during_the_year(year: Database) -> None:
 
 def test_weekdays_and_office_hours_are_busier(year: Database) -> None:
     local = f"(period * 900 + {8 * 3600})"
-    hours = dict(_rows(year, f"SELECT {local} / 3600 % 24, sum(calls) FROM usage_sum GROUP BY 1"))
-    days = dict(_rows(year, f"SELECT ({local} / 86400 + 3) % 7, sum(calls) FROM usage_sum GROUP BY 1"))
+    hours = dict(
+        _rows(year, f"SELECT {local} / 3600 % 24, sum(calls) FROM usage_sum WHERE of = 0 AND length = 1 GROUP BY 1")
+    )
+    days = dict(
+        _rows(
+            year, f"SELECT ({local} / 86400 + 3) % 7, sum(calls) FROM usage_sum WHERE of = 0 AND length = 1 GROUP BY 1"
+        )
+    )
     assert min(hours[hour] for hour in (10, 11, 15, 16)) > 4 * max(hours.get(hour, 0) for hour in (2, 3, 4))
     assert min(days[day] for day in range(5)) > 2 * max(days[5], days[6])
 

@@ -396,6 +396,18 @@ def test_a_hold_comes_back_at_its_last_nanosecond(db: Database, ann: str, clock:
     ]
 
 
+def test_what_was_written_down_since_an_account_was_read_is_not_given_back_twice(
+    db: Database, ann: str, clock: Clock
+) -> None:
+    recharge(db, 1_000)
+    hold(db)
+    clock.forward(days=1)
+    read_before = db.read(accounts.find, "ann")
+    assert db.read(ledger.expired, read_before) == 180
+    db.write(ledger.expire_holds)
+    assert db.read(ledger.expired, read_before) == 0
+
+
 def test_holds_expire_one_by_one_in_the_order_of_their_deadlines(db: Database, ann: str, clock: Clock) -> None:
     recharge(db, 1_000)
     second, first, last = (hold(db, 1000, ttl_seconds=ttl).entry_id for ttl in (20, 10, 30))
@@ -591,6 +603,16 @@ def test_a_retry_is_answered_as_the_first_time_even_when_it_would_be_refused_now
     freeze(db)
     again = charge(db, once=once())
     assert (again.entry_id, again.balance, again.status, again.replayed) == (first.entry_id, 0, "active", True)
+
+
+def test_a_key_keeps_only_what_its_entry_does_not_say(db: Database, ann: str) -> None:
+    recharge(db, 1_000)
+    held = hold(db)
+    charge(db, once=once("k1"))
+    freeze(db)
+    settle(db, held.entry_id, once=once("k2"))
+    kept = sa.text("SELECT answer FROM idempotency ORDER BY key")
+    assert db.read(lambda tx: list(tx.connection().scalars(kept))) == [None, '"frozen"']
 
 
 def test_the_same_key_with_another_request_is_refused(db: Database, ann: str) -> None:

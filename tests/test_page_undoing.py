@@ -4,7 +4,7 @@ import pytest
 from conftest import Visit
 from streamlit.testing.v1 import AppTest
 
-from billing_core import accounts, ledger, logs, settings, undoing
+from billing_core import accounts, ledger, settings, undoing
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, Transaction
@@ -154,11 +154,10 @@ def test_an_admin_says_in_which_period_reversals_count_and_everybody_reads_it(vi
 
 def test_more_reversed_than_used_in_a_period_is_shown_below_zero(visit: Visit, db: Database) -> None:
     db.write(settings.change, "reversals_count_in", "reversal", actor=SHELL)
-    with db.writer.connect() as connection:  # the calls were made long before
-        connection.exec_driver_sql("UPDATE usage_sum SET period = period - 96 * 60 WHERE kind = 0")
-        connection.commit()
-    for row in db.read(logs.page, Filters("ann", types=("deduct",)), actor=SHELL):
-        db.write(ledger.reverse, row.id, "x", actor=SHELL)
+    long_ago = db.clock() - 60 * 86_400 * 10**9
+    call = {"model": "some/model", "tokens": Tokens(6000, 0), "created_at_ns": long_ago, "actor": SHELL}
+    made = db.write(ledger.charge, "ann", **call)
+    db.write(ledger.reverse, made.entry_id, "x", actor=SHELL)  # 0.108 元, twice as much as is used today
     app = visit("stats", "ann")
     assert not app.exception
     assert app.metric[0].value == "-0.054"

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from billing_core import accounts, ledger, signin
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.database import REVISION, Database
 from billing_core.tokens import Tokens
 
 
@@ -135,7 +135,10 @@ def gone(file: Path) -> None:
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (newer, "The database is of a newer version (9999) than this app (0003). Update the app, then start again."),
+        (
+            newer,
+            f"The database is of a newer version (9999) than this app ({REVISION}). Update the app, then start again.",
+        ),
         (damaged, "The file is not a billing database, or it is damaged. Restore a backup, or name another file."),
         (gone, "The database file can't be opened. Check that its folder is there and may be written to."),
     ],

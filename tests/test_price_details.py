@@ -89,7 +89,22 @@ def test_an_entry_names_the_set_price_itself_and_a_built_in_one_without_an_origi
     assert charge(db, "m").price_id == price
     built_in = row(db, Price, charge(db, "openai/gpt-4o").price_id)
     assert (built_in.source, built_in.origin) == ("catalogue", None)
+    assert db.read(pricing.charged_at, built_in.id).source == "catalogue"
     assert [one.model for one in db.read(pricing.listed)] == ["m"]
+
+
+def test_a_price_of_only_one_kind_of_token_is_none(db: Database) -> None:
+    """Nobody can set one: a database that somebody else wrote to holds it."""
+
+    def write(tx: Any) -> None:
+        half = Price(
+            model_id=pricing.model_number(tx, "m"), source="database", input=5, valid_from_ns=0, created_at_ns=0
+        )
+        tx.add(half)
+
+    db.write(write)
+    assert db.read(pricing.in_force, "m").source == "default"
+    assert [one.prices for one in db.read(pricing.listed)] == [None]
 
 
 def test_what_a_rule_decided_is_no_price_of_the_model(db: Database, ann: str) -> None:
@@ -210,7 +225,13 @@ def test_a_settle_keeps_what_the_call_cost_upstream(db: Database, ann: str) -> N
         held = db.write(ledger.precharge, ann, model, 10, 10, actor=SHELL)
         settled = row(db, Entry, db.write(ledger.settle, held.entry_id, used, actor=SHELL).entry_id)
         assert settled.upstream_usd == pico
-    sums = db.read(lambda tx: tx.connection().exec_driver_sql("SELECT sum(upstream_yuan) FROM usage_sum").scalar())
+    sums = db.read(
+        lambda tx: (
+            tx.connection()
+            .exec_driver_sql("SELECT sum(upstream_yuan) FROM usage_sum WHERE of = 0 AND length = 1")
+            .scalar()
+        )
+    )
     assert sums == 21_600_000_000
 
 
@@ -315,6 +336,7 @@ def test_a_rule_shows_what_it_would_change_before_it_is_set(db: Database, ann: s
     ]
     rule = db.write(price_rules.set_rule, "router/*", "*", actor=SHELL)
     assert (rule.pattern, rule.target, rule.since_ns) == ("router/*", "*", db.clock())
+    assert db.read(price_rules.listed) == [rule]
     assert db.read(pricing.preview_rule, "router/*", "*", models, actor=SHELL) == []
     db.write(price_rules.set_rule, "mine/*", "house/own", actor=SHELL)
     charge(db, "mine/x")

@@ -1,5 +1,7 @@
 """Prices that are planned and withdrawn, and many that are changed, and undone, at once."""
 
+import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +14,7 @@ from billing_core.check import check
 from billing_core.database import Database
 from billing_core.errors import Conflict, Forbidden, Invalid, NotFound
 from billing_core.models import Entry
-from billing_core.pricing import Change
+from billing_core.pricing import Change, Upstream
 from billing_core.rates import More, Prices
 from billing_core.tokens import Extras, Tokens
 from billing_core.zones import zone
@@ -47,7 +49,9 @@ def test_a_plan_counts_once_the_clock_is_past_it(db: Database, clock: Clock) -> 
     put(db, 2 * YUAN, valid_from_ns=clock.now_ns + DAY)
     assert input_now(db) == 1 * YUAN
     clock.forward(days=1)
-    assert input_now(db) == 2 * YUAN
+    counts = db.read(pricing.in_force, "m")
+    assert (counts.input, counts.source, counts.valid_from_ns) == (2 * YUAN, "database", clock.now_ns)
+    assert [one.rates for one in db.read(pricing.current)] == [counts]
     assert db.read(pricing.planned) == []
 
 
@@ -161,6 +165,22 @@ def test_what_the_catalogue_knows_is_kept_where_the_provider_says_nothing(db: Da
     assert entry.cost == 1_000_000
 
 
+@pytest.mark.parametrize("zone_here", ["UTC", "Asia/Shanghai"])
+def test_what_the_catalogue_knows_is_of_the_calls_hour_wherever_the_machine_is(
+    db: Database, monkeypatch: pytest.MonkeyPatch, zone_here: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone_here)
+        time.tzset()
+        asked = []
+        for hour, minute in ((0, 59), (1, 0), (15, 59), (16, 45), (17, 0)):  # cheaper from 16:30 to 00:30
+            at = int(datetime(2025, 6, 15, hour, minute, tzinfo=UTC).timestamp()) * SECOND
+            asked.append(db.read(pricing.upstream, "deepseek/deepseek-chat", Tokens(1_000_000, 0), at))
+    time.tzset()
+    cheap, usual = Upstream(135 * 10**9, 972 * 10**6), Upstream(270 * 10**9, 1944 * 10**6)
+    assert asked == [cheap, usual, usual, usual, cheap]
+
+
 @pytest.mark.parametrize("usd", ["-1", "1001", "1e30"])
 def test_a_stated_cost_that_cannot_be_is_not_kept(db: Database, ann: str, usd: str) -> None:
     entry = charged(db, "house/own", Tokens(10, 1, extras=Extras(upstream_usd=Decimal(usd))))
@@ -174,7 +194,7 @@ def test_the_sums_keep_what_it_cost_upstream_and_a_reversal_takes_it_back(db: Da
     entry = charged(db, "m", used)
 
     def sums(tx: Any) -> list[tuple[int, ...]]:
-        query = "SELECT kind, calls, priced_extras, upstream_yuan, upstream_cost FROM usage_sum ORDER BY kind"
+        query = "SELECT kind, calls, priced_extras, upstream_yuan, upstream_cost FROM usage_sum WHERE of = 0 AND length = 1 ORDER BY kind"
         return [tuple(row) for row in tx.connection().exec_driver_sql(query)]
 
     assert db.read(sums) == [(0, 1, 1, 3_600_000_000, 10_001)]

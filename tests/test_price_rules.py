@@ -46,7 +46,8 @@ def test_a_rule_names_the_model_whose_price_counts(
     assert decided(db, model)[1] is None
     rule(db, pattern, target)
     assert decided(db, model) == ("database", pattern, priced_as)
-    assert db.read(pricing.in_force, model).input == 5 * YUAN
+    counts = db.read(pricing.in_force, model)
+    assert (counts.input, counts.price_id, counts.valid_from_ns) == (5 * YUAN, None, None)
     assert decided(db, "other") == ("default", None, None)
 
 

@@ -224,6 +224,17 @@ def test_a_balance_that_no_ledger_holds_is_refused(db: Database, ann: str) -> No
     assert said == ("The balance would be larger than the ledger can hold.", "amount")
 
 
+def test_what_holds_give_back_together_is_no_more_than_a_ledger_holds(db: Database, ann: str, clock: Clock) -> None:
+    put(db, 10**6, 0)
+    db.write(ledger.recharge, ann, 200, actor=SHELL)
+    for _ in range(2):
+        db.write(ledger.precharge, ann, "m", 10_000, 0, actor=SHELL)
+    db.write(lambda tx: tx.connection().exec_driver_sql(f"UPDATE account SET balance = {9 * 10**18 - 150}"))
+    clock.forward(days=1)
+    said = told(lambda: db.write(ledger.expire_holds))
+    assert said == ("The balance would be larger than the ledger can hold.", "amount")
+
+
 # The last that is let through
 
 

@@ -28,9 +28,10 @@ from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.idempotency import Once
 from billing_core.logs import Filters
-from billing_core.models import ENTRIES, USAGE_SUMS
+from billing_core.models import BOTH, ENTRIES, USAGE_SUMS
 from billing_core.rates import More
 from billing_core.repricing import Back, Preview, Selection
+from billing_core.sums import LONGEST
 from billing_core.tokens import Extras, Tokens
 
 ROOT = Path(__file__).parent.parent
@@ -236,6 +237,15 @@ def test_it_may_go_into_debt_and_on_a_frozen_account(db: Database, bob: str) -> 
     assert not check(db)
 
 
+def test_a_debt_as_deep_as_a_ledger_goes_is_repriced(db: Database, bob: str) -> None:
+    (call,) = charge(db)
+    cost_now(db, 5)
+    price = db.read(pricing.in_force, MODEL).price_id
+    db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {5 - 9 * 10**18}")))
+    done = db.write(ledger.reprice, call, price, "a wrong price", actor=SHELL)
+    assert (done.amount, done.balance) == (50, 55 - 9 * 10**18)
+
+
 def test_a_price_that_changes_after_the_start_changes_nothing_of_the_job(db: Database, bob: str) -> None:
     charge(db)
     cost_now(db, 4)
@@ -382,6 +392,28 @@ def test_half_of_a_repricing_cannot_be_undone(db: Database, bob: str) -> None:
     assert not check(db)
 
 
+def test_others_may_write_between_the_two_halves_of_a_repricing(db: Database, bob: str) -> None:
+    """As they do on Postgres, where accounts never wait for each other."""
+    (call,) = charge(db)
+    halves: tuple[dict[str, Any], ...] = (
+        {"user_id": "ann", "type": "reversal", "reverses_id": call},
+        {"user_id": "bob", "type": "recharge"},
+        {"user_id": "ann", "type": "deduct", "reprices_id": call},
+    )
+
+    def write(tx: Transaction) -> int:
+        for columns in halves:
+            account_id = accounts.find(tx, columns.pop("user_id")).id
+            row = {"account_id": account_id, "amount": 0, "balance_after": 0, "cost": 0, "created_at_ns": tx.now_ns}
+            tx.connection().execute(sa.insert(ENTRIES).values(**row, **columns))
+        return int(tx.connection().execute(sa.select(ENTRIES.c.id).where(ENTRIES.c.reverses_id == call)).scalar_one())
+
+    reversal = db.write(write)
+    with pytest.raises(Conflict, match=f"charge {call + 3} stands in the place"):
+        db.write(ledger.reverse, reversal, "x", actor=SHELL)
+    assert db.read(undoing.preview, [reversal], actor=SHELL).left_alone == {"repriced": 1}
+
+
 def test_nothing_selected_and_unknown_entries_are_sentences(db: Database, bob: str) -> None:
     with pytest.raises(Invalid, match="No entry is selected"):
         preview(db, Filters(search="nothing like this"))
@@ -505,7 +537,11 @@ def test_the_sums_that_a_repricing_leaves_are_those_of_the_right_price(db: Datab
     def sums() -> list[Any]:
         kinds = [column for column in USAGE_SUMS.columns if not column.primary_key]
         key = [USAGE_SUMS.c.account_id, USAGE_SUMS.c.model_id]
-        query = sa.select(*key, *(sa.func.sum(kind) for kind in kinds)).where(USAGE_SUMS.c.kind < 2).group_by(*key)
+        query = (
+            sa.select(*key, *(sa.func.sum(kind) for kind in kinds))
+            .where(USAGE_SUMS.c.kind < 2, USAGE_SUMS.c.of == BOTH, USAGE_SUMS.c.length == LONGEST)
+            .group_by(*key)
+        )
         return sorted(tuple(map(int, row)) for row in db.read(lambda tx: tx.connection().execute(query).all()))
 
     right = sums()
@@ -562,9 +598,13 @@ def test_a_wrong_sum_beside_a_repricing_is_named_and_nothing_else(db: Database, 
     clock.forward(days=1)
     cost_now(db, 4)
     reprice(db)
-    kinds = sa.text("SELECT count(*) FROM usage_sum WHERE kind = 2")
+    kinds = sa.text("SELECT count(*) FROM usage_sum WHERE kind = 2 AND of = 0 AND length = 1")
     assert db.read(lambda tx: tx.connection().scalar(kinds)) == 2
-    db.write(lambda tx: tx.connection().execute(sa.text("UPDATE usage_sum SET cost = cost + 1 WHERE kind = 2")))
+    db.write(
+        lambda tx: tx.connection().execute(
+            sa.text("UPDATE usage_sum SET cost = cost + 1 WHERE kind = 2 AND of = 0 AND length = 1")
+        )
+    )
     (found,) = [one.sentence() for one in check(db)]
     assert "differs by -0.0001 元 and 0 calls. (1 more like it.)" in found
 

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+import sums_reference
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import ROOT
@@ -24,11 +25,12 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 from api import create_api
-from billing_core import ledger, shell
+from billing_core import ledger, shell, sums
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import REVISION, Database, migrate, open_database, prepare, revision
 from billing_core.errors import DatabaseUnavailable
+from billing_core.models import BOTH
 from billing_core.tokens import Tokens
 
 HERE = Path(__file__).parent / "upgrades"
@@ -92,11 +94,16 @@ def holds(db: Database) -> dict[str, Rows]:
             "setting": "name, value",
         }.items()
     }
-    kinds = "kind" in {column["name"] for column in sa.inspect(db.engine).get_columns("usage_sum")}
-    sums = ", ".join(f"CAST(sum({each}) AS BIGINT) AS {each}" for each in SUMS.split(", "))
+    columns = {column["name"] for column in sa.inspect(db.engine).get_columns("usage_sum")}
+    numbers = ", ".join(f"CAST(sum({each}) AS BIGINT) AS {each}" for each in SUMS.split(", "))
+    eight_days = (
+        "period" if "length" in columns else f"period / {sums.LONGEST}"
+    )  # before, quarters of an hour were kept
     by_call = (
-        f"SELECT account_id, period, model_id, {sums} FROM usage_sum {'WHERE kind IN (0, 1)' if kinds else ''} "
-        "GROUP BY account_id, period, model_id ORDER BY account_id, period, model_id"
+        f"SELECT account_id, {eight_days}, model_id, {numbers} FROM usage_sum WHERE 0 = 0 "
+        f"{'AND kind IN (0, 1)' if 'kind' in columns else ''} "
+        f"{f'AND of = {BOTH} AND length = {sums.LONGEST}' if 'length' in columns else ''} "
+        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     kept["used"] = [row for row in rows(db, by_call) if any(row[3:])]
     assert all(kept.values())
@@ -151,6 +158,56 @@ def test_the_files_of_the_newest_revision_have_its_tables(
     assert not check(db)
     goes_on(db)
     db.close()
+
+
+# What was used
+
+
+@pytest.fixture(params=["sqlite", "sql"])
+def older_db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of the last revision that kept sums of quarters of an hour."""
+    if request.param == "sqlite":
+        (tmp_path / "billing.db").write_bytes(unpacked("0003.sqlite.gz"))
+        db = Database(f"sqlite:///{tmp_path / 'billing.db'}")
+    else:
+        db = empty_postgres(request.getfixturevalue("postgres_database"))
+        load(db, "0003.sql.gz")
+    yield db
+    db.close()
+
+
+def test_an_upgrade_makes_the_sums_that_charging_anew_would_make(older_db: Database) -> None:
+    migrate(older_db)
+    assert sums_reference.kept(older_db) == sums_reference.expected(older_db) != {}
+
+
+@pytest.mark.parametrize("fewer", [1, 0])
+def test_an_upgrade_makes_the_sums_of_busy_accounts_as_well(older_db: Database, fewer: int) -> None:
+    """A call of long ago is written so often that its account is busy in those 8 days, or nearly."""
+    quarter, long_ago = sums.QUARTER_NS, 2_400 * sums.LONGEST  # 480 calls in each quarter of an hour
+    copied = [column["name"] for column in sa.inspect(older_db.engine).get_columns("entry")]
+    changed = {"id": "1000000 + n", "created_at_ns": f"{long_ago * quarter} + n / 480 * {quarter} + n"}
+    columns = ", ".join(changed.get(name, f"e.{name}") for name in copied)
+    first = "SELECT * FROM entry WHERE id = (SELECT min(id) FROM entry WHERE type = 'deduct')"
+    calls = sums.BUSY_CALLS - fewer
+    many = f"WITH RECURSIVE many(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM many WHERE n < {calls - 1})"
+    numbers = ", ".join(f"sum({each})" for each in SUMS.split(", ")[2:])
+    with older_db.writer.begin() as connection:
+        connection.execute(
+            sa.text(f"INSERT INTO entry ({', '.join(copied)}) {many} SELECT {columns} FROM ({first}) AS e, many")
+        )
+        connection.execute(
+            sa.text(
+                f"INSERT INTO usage_sum (account_id, period, model_id, kind, {SUMS}, upstream_yuan, upstream_cost) "
+                f"SELECT account_id, created_at_ns / {quarter}, model_id, 0, sum(cost), count(*), {numbers}, "
+                "coalesce(sum(upstream_yuan), 0), sum(CASE WHEN upstream_yuan IS NULL THEN 0 ELSE cost END) "
+                "FROM entry WHERE id >= 1000000 GROUP BY 1, 2, 3"
+            )
+        )
+    migrate(older_db)
+    assert sums_reference.kept(older_db) == sums_reference.expected(older_db)
+    hours = f"SELECT count(*) FROM usage_sum WHERE of = {BOTH} AND length = 4 AND kind = 0"
+    assert rows(older_db, hours) == [(0 if fewer else 2,)]
 
 
 # SQLite

@@ -14,10 +14,11 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from ..database import Database, Transaction
+from ..i18n import N_
 from . import parts
 from .findings import Finding, Findings, Last, Progress, last, remember
 from .rules import APPEND_ONLY, accounts, file, seals_in_place, single_rules
-from .used import kept_fingerprint, usage_sums
+from .used import busy_accounts, kept_fingerprint, usage_sums
 from .walk import Part, walk
 
 __all__ = ["APPEND_ONLY", "Finding", "Findings", "Last", "check", "check_within", "last", "remember"]
@@ -54,20 +55,23 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     """With a `url`, in parts where that helps: other processes see only what is committed."""
     total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     found = Findings()
-    salt = secrets.randbits(61)
+    salt, busy = secrets.randbits(61), busy_accounts(tx)
     if url and total >= parts.IN_PARTS_FROM:
-        walked, kept = parts.walk_in_parts(tx, found, url, total, salt, progress)
+        walked, kept = parts.walk_in_parts(tx, found, url, total, salt, busy, progress)
     else:
         known = seals_in_place(tx)
-        walked = walk(tx, Part(0, None, known, salt), lambda done: progress(done, total))
+        walked = walk(tx, Part(0, None, known, salt, busy), lambda done: progress(done, total))
         file(tx, found)
         single_rules(tx, found)
-        kept = kept_fingerprint(tx, salt)
-    if kept is None or walked.used != kept:
+        kept = kept_fingerprint(tx, salt, busy)
+    sums_differ = kept is None or walked.used != kept
+    if sums_differ:
         usage_sums(tx, found)
     found.entries = walked.entries
     for finding in walked.findings:
         found.add(finding)
     accounts(tx, found, walked.sums)
+    if sums_differ and not found:  # text in a column of numbers is 0 to SQLite
+        found.note("usage_sum", None, N_("The sums of usage hold something that can't be in its place."))
     progress(found.entries, found.entries)
     return found

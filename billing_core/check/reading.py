@@ -11,8 +11,8 @@ from ..money import format_yuan
 ROWS_AT_ONCE = 5000
 
 
-def each_row(tx: Transaction, statement: str) -> Iterator[Any]:
-    yield from tx.connection().execute(sa.text(statement), execution_options={"yield_per": ROWS_AT_ONCE})
+def each_row(tx: Transaction, statement: str, **params: object) -> Iterator[Any]:
+    yield from tx.connection().execute(sa.text(statement), params, execution_options={"yield_per": ROWS_AT_ONCE})
 
 
 def blocks(tx: Transaction, statement: str) -> Iterator[list[Any]]:

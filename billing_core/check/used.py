@@ -1,50 +1,120 @@
 """The sums of use, against what the entries used."""
 
-from operator import mul
+import struct
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
+from .. import sums
 from ..database import Transaction
+from ..errors import BillingError
 from ..i18n import N_
-from ..ledger import PERIOD_NS
-from ..models import UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from ..models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from ..sums import QUARTER_NS
 from ..tokens import PRICED_IN_SQL
 from .findings import Findings
 from .reading import blocks, each_row, yuan
 
+Busy = frozenset[tuple[int, int]]
+"""Accounts that were busy, each with the period of sums.LONGEST."""
+
+OFS = (MODEL, ACCOUNT, BOTH)
+
+
+def busy_accounts(tx: Transaction) -> Busy:
+    """As the sums themselves say; they are wrong where that is."""
+    long = f"of = {ACCOUNT} AND length = {sums.LONGEST} AND kind = {USED} AND calls >= {sums.BUSY_CALLS}"
+    rows = tx.connection().execute(sa.text(f"SELECT account_id, period FROM usage_sum WHERE {long}"))
+    return frozenset((row[0], row[1]) for row in rows)
+
+
+def lengths(of: int, kind: int) -> list[int]:
+    """All that are kept, the finest first."""
+    return sorted({*sums.KEPT[of], *(sums.BUSY if of == BOTH else ())} if kind == USED else sums.UNDONE[of])
+
+
+def weigh(*numbers: int) -> int:
+    """Cost, calls and so on, in the order of usage_sum, as one number: they stand side by side in it, 64 bits each, so that
+    weights add up as the numbers do. Raises TypeError for what is no whole number (SQLite keeps text where numbers go)."""
+    try:
+        return int.from_bytes(_pack(*numbers), "little")
+    except struct.error:  # one is below 0
+        return sum(number << 64 * place for place, number in enumerate(numbers))
+
 
 class Sketch:
-    """Fingerprints that add up like the sums of use do: each number times a hash of its place, by dice thrown for this check.
+    """Fingerprints that add up like the sums of use do: each weight times a hash of its place, by dice thrown for this check.
     Two sides with the same total have the same numbers in the same places, but for a chance of one in 10¹⁸; it takes neither
-    sorting nor memory."""
+    sorting nor memory. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself
+    in that of the next coarser one."""
 
-    def __init__(self, salt: int) -> None:
-        self.salt = salt
-        self.factors = [hash((salt, place)) for place in range(len(_KINDS))]
+    def __init__(self, salt: int, busy: Busy) -> None:
+        self.salt, self.busy = salt, busy
+        self.model_length, self.account_length, self.busy_length = (lengths(of, USED)[0] for of in OFS)
+        self.of_model, self.of_account, self.of_busy = (self.place(of, lengths(of, USED)[0], USED, 0)[0] for of in OFS)
+        self.of_idle = self.place(BOTH, sums.LONGEST, USED, 0)[0]
 
-    def of(self, key: tuple[int, int, int, int], *numbers: int) -> int:
-        """`key` is account, period, model and kind; `numbers` cost, calls and tokens, in the order of usage_sum."""
-        return hash((self.salt, *key)) * sum(map(mul, self.factors, numbers))
+    def place(self, of: int, length: int, kind: int, slot: int) -> tuple[int, int, int]:
+        """What is hashed with the period, account and model of a sum; the same of the next coarser sum, 0 where there is
+        none; and how many times as long that one is."""
+        known = lengths(of, kind) if of in OFS else []
+        coarser = next((longer for shorter, longer in pairwise(known) if shorter == length), 0)
+        parts = 0 if of == MODEL else slot  # a sum of a model may have several
+        # | 0 refuses text: "" has the hash of 0
+        own = hash((self.salt, of | 0, length | 0, kind | 0, parts | 0))
+        return own, hash((self.salt, of, coarser, kind, 0)) if coarser else 0, coarser // length if coarser else 1
+
+    def used(self, account: int, model: int, at_ns: int) -> int:
+        """The hashes of the places where a call counts first."""
+        quarter = at_ns // QUARTER_NS
+        long = quarter // sums.LONGEST
+        if (account, long) in self.busy:
+            of_both = hash((self.of_busy, quarter // self.busy_length, account, model))
+        else:
+            of_both = hash((self.of_idle, long, account, model))
+        return (
+            hash((self.of_model, quarter // self.model_length, 0, model))
+            + hash((self.of_account, quarter // self.account_length, account, 0))
+            + of_both
+        )
+
+    def undone(self, account: int, model: int, at_ns: int, kind: int) -> int:
+        """The same of what was undone."""
+        quarter, total = at_ns // QUARTER_NS, 0
+        for of, who, what in ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model)):
+            finest = lengths(of, kind)[0]
+            total += hash((self.place(of, finest, kind, 0)[0], quarter // finest, who, what))
+        return total
 
 
-def kept_fingerprint(tx: Transaction, salt: int) -> int | None:
+def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
     """The fingerprint of the sums of use, less what reversals undid: that of the calls, where the sums are right. None where
-    they hold something else than numbers."""
-    fingerprint, kept = Sketch(salt).of, 0
+    they hold something else than whole numbers."""
+    sketch, kept = Sketch(salt, busy), 0
+    place = lru_cache(1000)(sketch.place)
+    columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
     try:
-        for rows in blocks(tx, f"SELECT account_id, period, model_id, kind, {', '.join(_KINDS)} FROM usage_sum"):
-            for row in rows:
-                kept += fingerprint(row[:4], *row[4:])
+        for rows in blocks(tx, f"SELECT {columns} FROM usage_sum"):
+            for of, length, kind, slot, period, account, model, *numbers in rows:
+                own, coarser, times = place(of, length, kind, slot)
+                where = hash((own, period | 0, account | 0, model | 0))
+                if coarser:
+                    where -= hash((coarser, period // times, account, model))
+                kept += weigh(*numbers) * where
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
-            for row in rows:
-                kept += fingerprint(row[:4], *row[4 : 4 + len(_KINDS)])
+            for account, at_ns, model, kind, *numbers in rows:
+                kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)
     except TypeError:
         return None
     return kept
 
 
 _KINDS = [column.name for column in USAGE_SUMS.columns if not column.primary_key]
+_pack = struct.Struct(f"<{len(_KINDS)}Q").pack
 _TOKENS = [kind for kind in _KINDS if kind.endswith("_tokens")]
 # A reversal counts where the call did that its chain of reversals ends in; numbers fall along a chain, so it ends.
 _CHAIN = """
@@ -57,66 +127,111 @@ WITH RECURSIVE chain(id, account_id, cost, at_ns, root, sign) AS (
 """
 _PRICED = f"CASE WHEN {PRICED_IN_SQL.format(extras='e.extras')} THEN 1 ELSE 0 END"
 """Whether the five counts don't say all that a call costs."""
+_CALLED = f"""
+SELECT account_id, created_at_ns, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)},
+    -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END
+FROM entry e WHERE type IN ('deduct', 'settle')
+"""
 _UNDONE = f"""
-SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END / {PERIOD_NS},
+SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END,
     e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},
     -chain.sign * {_PRICED}, -chain.sign * coalesce(e.upstream_yuan, 0),
-    CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE -chain.cost END, 0
+    CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE -chain.cost END
 FROM chain JOIN entry e ON e.id = chain.root
 CROSS JOIN (SELECT {UNDONE_AT_CALL} AS kind UNION ALL SELECT {UNDONE_AT_REVERSAL}) AS undone
 WHERE e.reverses_id IS NULL AND chain.cost <> 0
 """
 # By the moment of reversals, what a repricing charges anew doesn't count in the period of the call, but when it was written.
 _REPRICED = f"""
-SELECT account_id, CASE moved.sign WHEN 1 THEN created_at_ns ELSE recorded_at_ns END / {PERIOD_NS}, model_id,
+SELECT account_id, CASE moved.sign WHEN 1 THEN created_at_ns ELSE recorded_at_ns END, model_id,
     {UNDONE_AT_REVERSAL}, moved.sign * cost, moved.sign, {", ".join(f"moved.sign * {kind}" for kind in _TOKENS)},
     moved.sign * {_PRICED}, moved.sign * coalesce(upstream_yuan, 0),
-    CASE WHEN upstream_yuan IS NULL THEN 0 ELSE moved.sign * cost END, 0
+    CASE WHEN upstream_yuan IS NULL THEN 0 ELSE moved.sign * cost END
 FROM entry e CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) AS moved
 WHERE reprices_id IS NOT NULL AND recorded_at_ns IS NOT NULL
 """
-_USAGE = f"""
-{_CHAIN}
-SELECT account_id, period, model_id, kind, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept
-FROM (
-    SELECT account_id, period, model_id, kind, {", ".join(_KINDS)}, cost AS kept FROM usage_sum
-    UNION ALL
-    SELECT account_id, created_at_ns / {PERIOD_NS}, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)},
-        -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END, 0
-    FROM entry e WHERE type IN ('deduct', 'settle')
-    UNION ALL
-    {_REPRICED}
-    UNION ALL
-    {_UNDONE}
-) AS both_sides
-GROUP BY account_id, period, model_id, kind
-HAVING {" OR ".join(f"sum({kind}) <> 0" for kind in _KINDS)}
-ORDER BY account_id, period, model_id, kind
+_BUSY = """
+AND (account_id, created_at_ns / {ns}) IN (
+    SELECT account_id, created_at_ns / {ns} FROM entry WHERE type IN ('deduct', 'settle') GROUP BY 1, 2
+    HAVING count(*) >= {calls}
+)
 """
 
 
 def usage_sums(tx: Transaction, found: Findings) -> None:
+    """Name the sums of use that are not what the entries say."""
+    there = {tuple(row) for row in tx.connection().execute(sa.text("SELECT DISTINCT of, length FROM usage_sum"))}
+    known = {(of, length) for of in OFS for kind in (USED, UNDONE_AT_CALL) for length in lengths(of, kind)}
+    for of, length in sorted(known | there, key=repr):
+        try:
+            with tx.begin_nested():  # Postgres goes on after an error from there
+                _compare(tx, found, of, length, (of, length) in known)
+        except DBAPIError as error:
+            if not any(words in str(error.orig) for words in ("integer overflow", "out of range")):
+                raise
+            found.note("usage_sum", None, N_("The sums of usage hold a number that is larger than any can be."))
+
+
+def _compare(tx: Transaction, found: Findings, of: int, length: int, known: bool) -> None:
+    for row in each_row(tx, _differing(of, length, known), of=of, length=length):
+        found.note(
+            "usage_sum", "/".join(map(str, (of, length, row.period, row.account_id, row.model_id, row.kind))),
+            N_(
+                "The sum of {what} for {length} from {time} (UTC) is kept as {kept} 元, but what its entries say differs by "
+                "{difference} 元 and {calls} calls."
+            ),
+            what=_what(of, row.account_id, row.model_id), length=_said(length), time=_began(length, row.period),
+            kept=yuan(_whole(row.kept)), difference=yuan(-_whole(row.cost)), calls=-_whole(row.calls),
+        )  # fmt: skip
+
+
+def _differing(of: int, length: int, known: bool) -> str:
+    """SQL for the sums of a length, less what the entries say they are, where that leaves something."""
+    entries = []
+    if known and length in lengths(of, USED):
+        busy = of == BOTH and length not in sums.KEPT[BOTH]
+        entries.append(_CALLED + (_BUSY.format(ns=sums.LONGEST * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""))
+    if known and length in lengths(of, UNDONE_AT_CALL):
+        entries += [_REPRICED, _UNDONE]
+    account, model, slot = (
+        ("0", "model_id", "0") if of == MODEL else ("account_id", "0" if of == ACCOUNT else "model_id", "slot")
+    )
+    kinds, key = ", ".join(_KINDS), "period, account_id, model_id, kind, slot"
+    said = f"said(account_id, at_ns, model_id, kind, {kinds}) AS ({' UNION ALL '.join(entries)})"
+    return f"""
+    {f"{_CHAIN}, {said}" if entries else ""}
+    SELECT {key}, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept FROM (
+        SELECT period, account_id, model_id, kind, {slot} AS slot, {kinds}, cost AS kept FROM usage_sum
+        WHERE of = :of AND length = :length
+        {f"UNION ALL SELECT at_ns / {length * QUARTER_NS}, {account}, {model}, kind, 0, {kinds}, 0 FROM said" if entries else ""}
+    ) AS both_sides
+    GROUP BY {key} HAVING {" OR ".join(f"sum({kind}) <> 0" for kind in _KINDS)} ORDER BY {key}
+    """
+
+
+def _what(of: int, account: object, model: object) -> BillingError:
+    if of == MODEL:
+        return BillingError(N_("model number {model}"), model=model)
+    if of == ACCOUNT:
+        return BillingError(N_("account number {account}"), account=account)
+    return BillingError(N_("account number {account} and model number {model}"), account=account, model=model)
+
+
+_LENGTHS = {1: N_("15 minutes"), 4: N_("1 hour"), 16: N_("4 hours"), 96: N_("1 day"), 768: N_("8 days")}
+
+
+def _said(length: int) -> BillingError:
+    return BillingError(_LENGTHS.get(length, N_("{length} quarters of an hour")), length=length)
+
+
+def _began(length: Any, period: Any) -> str:
+    """When a period began, in UTC; what is none (SQLite keeps text in a column of numbers) as it stands there."""
     try:
-        _compare_usage_sums(tx, found)
-    except OperationalError as error:
-        if "integer overflow" not in str(error.orig):
-            raise
-        found.note("usage_sum", None, N_("The sums of usage hold a number that is larger than any can be."))
+        return f"{datetime.fromtimestamp(length * period * 900, UTC):%Y-%m-%d %H:%M}"
+    except (TypeError, ValueError, OverflowError, OSError):
+        return repr(period)
 
 
 def _whole(sum: Any) -> Any:
     """Postgres adds whole numbers up to a Decimal."""
     return int(sum) if sum == sum // 1 and abs(sum) < 2**64 else sum
-
-
-def _compare_usage_sums(tx: Transaction, found: Findings) -> None:
-    for row in each_row(tx, _USAGE):
-        found.note(
-            "usage_sum", f"{row.account_id}/{row.period}/{row.model_id}/{row.kind}",
-            N_(
-                "The sum for account number {account}, quarter of an hour {period} and model number {model} is kept "
-                "as {kept} 元, but what its entries say differs by {difference} 元 and {calls} calls."
-            ),
-            account=row.account_id, period=row.period, model=row.model_id, kept=yuan(_whole(row.kept)),
-            difference=yuan(-_whole(row.cost)), calls=-_whole(row.calls),
-        )  # fmt: skip

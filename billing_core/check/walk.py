@@ -10,15 +10,14 @@ from .. import seals
 from ..database import Transaction
 from ..errors import Invalid
 from ..i18n import N_
-from ..ledger import PERIOD_NS
-from ..models import PRICES, UNDONE_AT_REVERSAL, USED, Seal
+from ..models import PRICES, UNDONE_AT_REVERSAL, Seal
 from ..money import Hao
 from ..pricing import rates_of
 from ..rates import Rates
 from ..tokens import Tokens, extras_from
 from .findings import Finding, Findings
 from .reading import blocks, yuan
-from .used import Sketch
+from .used import Busy, Sketch, weigh
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,7 @@ class Part:
     closed_by: Sequence[Seal]
     salt: int
     """Of the check's fingerprints, see Sketch."""
+    busy: Busy
     before: str = seals.NOTHING_BEFORE
     """The hash of the seal before the part."""
 
@@ -62,7 +62,7 @@ FROM account a
 def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked:
     """Look at a part's entries, one by one."""
     found, sums, entries, used = Findings(), dict[int, Sums](), 0, 0
-    fingerprint = Sketch(part.salt).of
+    sketch = Sketch(part.salt, part.busy)
     names = seals.Names.read(tx)
     prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
     rates = {id: (row.model_id, counts) for id, row in prices.items() if (counts := _rates(row)) is not None}
@@ -101,17 +101,15 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                 further = None if extras is None else extras_from(extras)
                 if type in ("deduct", "settle"):
                     account.consumed += cost
-                    numbers = (
+                    weight = weigh(
                         cost, 1, prompt, cached, creation, completion, reasoning,
                         1 if further and further.are_priced else 0,
                         0 if upstream_yuan is None else upstream_yuan, 0 if upstream_yuan is None else cost,
                     )  # fmt: skip
-                    period = created_at_ns // PERIOD_NS
-                    used += fingerprint((account_id, period, model_id, USED), *numbers)
+                    used += weight * sketch.used(account_id, model_id, created_at_ns)
                     if reprices_id is not None and recorded_at_ns is not None:
-                        written = recorded_at_ns // PERIOD_NS
-                        used += fingerprint((account_id, written, model_id, UNDONE_AT_REVERSAL), *numbers)
-                        used -= fingerprint((account_id, period, model_id, UNDONE_AT_REVERSAL), *numbers)
+                        used += weight * sketch.undone(account_id, model_id, recorded_at_ns, UNDONE_AT_REVERSAL)
+                        used -= weight * sketch.undone(account_id, model_id, created_at_ns, UNDONE_AT_REVERSAL)
                 if type == "deduct":
                     if amount != -cost or cost < 0:
                         found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))

@@ -1,0 +1,263 @@
+"""The sums of use: what is kept, and how what was used in any stretch of time is put together from it.
+
+A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 hours, a day and 8 days
+are kept; of every account, whatever it used, of 4 hours, a day and 8 days; of every account and model, of 8 days, and only
+where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has few
+entries to read. What reversals undo is rare, and kept in every length. Where sums don't reach, at the ends of a stretch, the
+calls themselves are added up, found by their account and time.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from .database import Transaction
+from .models import ACCOUNT, BOTH, MODEL, USAGE_SUMS, USED
+from .money import Hao
+from .tokens import KINDS, PRICED_IN_SQL, Tokens
+
+QUARTER_NS = 900 * 10**9
+LONGEST = 768
+"""8 days."""
+KEPT = {MODEL: (LONGEST, 96, 16, 1), ACCOUNT: (LONGEST, 96, 16), BOTH: (LONGEST,)}
+"""The lengths that are always kept of what was used."""
+BUSY = (96, 16, 4)
+"""And of BOTH for a busy account, within periods of LONGEST in which it is one."""
+UNDONE = {MODEL: (LONGEST, 96, 16, 1), ACCOUNT: (LONGEST, 96, 16, 1), BOTH: (LONGEST, 96, 16, 4, 1)}
+"""The lengths that are kept of what reversals undid."""
+BUSY_CALLS = 2048
+"""An account is busy in a period of LONGEST from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""
+SLOTS = 16
+"""How many parts the sums of MODEL have on Postgres."""
+
+KEY = tuple(column.name for column in USAGE_SUMS.primary_key)
+SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_key)
+"""What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
+
+Key = tuple[int, ...]
+
+
+# Writing
+
+
+class Uses:
+    """What a transaction adds to the sums, to be written when its entries are."""
+
+    def __init__(self) -> None:
+        self._added: dict[tuple[int, int, int, int], list[int]] = {}
+        """By account, model, quarter of an hour and kind."""
+
+    def add(
+        self,
+        account_id: int,
+        model_id: int,
+        at_ns: int,
+        cost: Hao,
+        calls: int,
+        tokens: Tokens,
+        upstream_yuan: int | None,
+        kind: int = USED,
+    ) -> None:
+        """Add a call (`calls` 1), or what was undone of one (-1), at a moment."""
+        extras = tokens.extras
+        more = [
+            cost, calls, calls * tokens.prompt, calls * tokens.cached, calls * tokens.cache_creation,
+            calls * tokens.completion, calls * tokens.reasoning,
+            calls if extras is not None and extras.are_priced else 0,
+            0 if upstream_yuan is None else calls * upstream_yuan, 0 if upstream_yuan is None else cost,
+        ]  # fmt: skip
+        key = (account_id, model_id, at_ns // QUARTER_NS, kind)
+        known = self._added.get(key)
+        self._added[key] = more if known is None else [a + b for a, b in zip(known, more, strict=True)]
+
+    def write(self, tx: Transaction) -> None:
+        """Add all of it to the sums that are kept."""
+        made: dict[tuple[int, int], int] = {}
+        for (account, _model, quarter, kind), (_cost, calls, *_tokens) in self._added.items():
+            if kind == USED:
+                place = (account, quarter // LONGEST)
+                made[place] = made.get(place, 0) + calls
+        before = _calls(tx, made)
+        slot = tx.slot % SLOTS
+        rows: dict[Key, list[int]] = {}
+        for (account, model, quarter, kind), numbers in self._added.items():
+            for of, who, what, part in ((MODEL, 0, model, slot), (ACCOUNT, account, 0, 0), (BOTH, account, model, 0)):
+                lengths = KEPT[of] if kind == USED else UNDONE[of]
+                if of == BOTH and kind == USED and before.get((account, quarter // LONGEST), 0) >= BUSY_CALLS:
+                    lengths += BUSY
+                for length in lengths:
+                    key = (of, length, quarter // length, who, what, kind, part)
+                    known = rows.get(key)
+                    rows[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+        tx.many(_ADD, [(*key, *numbers) for key, numbers in sorted(rows.items())])
+        for (account, period), calls in made.items():
+            if before.get((account, period), 0) < BUSY_CALLS <= before.get((account, period), 0) + calls:
+                for length in BUSY:
+                    tx.rows(_BECAME_BUSY, (length, length * QUARTER_NS, account, *_span(LONGEST, period)))
+
+
+_ADD = (
+    f"INSERT INTO usage_sum ({', '.join((*KEY, *SUMS))}) VALUES ({', '.join('?' * len(KEY + SUMS))}) "
+    f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {', '.join(f'{name} = usage_sum.{name} + excluded.{name}' for name in SUMS)}"
+)
+_OF_ENTRIES = {
+    "calls": "1",
+    **{f"{kind}_tokens": f"coalesce(e.{kind}_tokens, 0)" for kind in KINDS},
+    "priced_extras": f"CASE WHEN {PRICED_IN_SQL.format(extras='e.extras')} THEN 1 ELSE 0 END",
+    "upstream_yuan": "coalesce(e.upstream_yuan, 0)",
+    "upstream_cost": "CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE e.cost END",
+}
+"""What a call's entry adds to each sum."""
+
+
+def _sums_of_entries(columns: Iterable[str]) -> str:
+    return ", ".join(f"CAST(sum({_OF_ENTRIES.get(name, f'e.{name}')}) AS BIGINT)" for name in columns)
+
+
+_BECAME_BUSY = (
+    f"INSERT INTO usage_sum (of, length, period, account_id, model_id, kind, slot, {', '.join(SUMS)}) "
+    f"SELECT {BOTH}, ?, e.created_at_ns / ?, e.account_id, e.model_id, {USED}, 0, {_sums_of_entries(SUMS)} FROM entry e "
+    "WHERE e.account_id = ? AND e.created_at_ns >= ? AND e.created_at_ns < ? AND e.type IN ('deduct', 'settle') "
+    "GROUP BY 3, e.account_id, e.model_id"
+)
+
+
+def _span(length: int, period: int) -> tuple[int, int]:
+    """From when to when a period lasts, in ns."""
+    return period * length * QUARTER_NS, (period + 1) * length * QUARTER_NS
+
+
+def _calls(tx: Transaction, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """How many calls accounts made in periods of LONGEST, by account and period; none where there is no sum yet."""
+    found: dict[tuple[int, int], int] = {}
+    wanted = list(places)
+    for start in range(0, len(wanted), 500):
+        listed = ", ".join(f"({account}, {period})" for account, period in wanted[start : start + 500])
+        query = (
+            f"WITH wanted(account, number) AS (VALUES {listed}) SELECT account, number, s.calls FROM wanted "
+            f"JOIN usage_sum s ON s.of = {ACCOUNT} AND s.length = {LONGEST} AND s.period = number "
+            f"AND s.account_id = account AND s.model_id = 0 AND s.kind = {USED}"
+        )
+        found |= {(account, period): calls for account, period, calls in tx.rows(query)}
+    return found
+
+
+# Reading
+
+
+def used(
+    tx: Transaction,
+    spans: Sequence[tuple[int, int]],
+    columns: Sequence[str],
+    *,
+    of: int,
+    undone: int,
+    accounts: Sequence[int] | None = None,
+    models: Sequence[int] | None = None,
+) -> "_Found":
+    """What was used between moments (ns, whole quarters of an hour): by the span's place, account (0 where `of` is MODEL) and
+    model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid. Only of
+    `accounts` and `models`, where they are given."""
+    quarters = [(place, start // QUARTER_NS, end // QUARTER_NS) for place, (start, end) in enumerate(spans)]
+    only = "" if accounts is None else f" AND a.id IN ({_listed(accounts)})"
+    whose = f" AND s.account_id IN ({_listed(accounts)})" if accounts is not None and of != MODEL else ""
+    which = "" if models is None else f" AND {{}}.model_id IN ({_listed(models)})"
+    found: _Found = {}
+    sums, rest = _cut(quarters, KEPT[of])
+    if of == BOTH:
+        ends = [part for span in rest for part in _split(*span)]
+        more, rest = _cut(ends, BUSY)
+        sums += more
+        shortest = BUSY[-1]
+        middles = [(place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends]
+        _add_calls(tx, found, middles, columns, of, only + which.format("e"), _NOT_BUSY)
+    _add_calls(tx, found, rest, columns, of, only + which.format("e"))
+    _add_sums(tx, found, sums, columns, of, (USED, undone), whose + which.format("s"))
+    quarters_left, _none = _cut(rest, (1,))
+    _add_sums(tx, found, quarters_left, columns, of, (undone,), whose + which.format("s"))
+    return found
+
+
+_Found = dict[tuple[int, int, int], list[int]]
+_Span = tuple[int, int, int]
+
+
+def _add_sums(
+    tx: Transaction,
+    found: _Found,
+    periods: Sequence[_Span],
+    columns: Sequence[str],
+    of: int,
+    kinds: tuple[int, ...],
+    only: str,
+) -> None:
+    """Add what the sums of periods (place, length, period) hold."""
+    if periods:
+        sums = ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in columns)
+        nobody = " AND s.account_id = 0" if of == MODEL else ""
+        _add(found, tx.rows(
+            f"WITH piece(place, long, number) AS (VALUES {_values(periods)}) "
+            f"SELECT place, s.account_id, s.model_id, {sums} FROM piece CROSS JOIN usage_sum s "
+            f"WHERE s.of = {of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only} "
+            "GROUP BY place, s.account_id, s.model_id"
+        ))  # fmt: skip
+
+
+_NOT_BUSY = (
+    f" AND NOT EXISTS (SELECT 1 FROM usage_sum b WHERE b.of = {ACCOUNT} AND b.length = {LONGEST} "
+    f"AND b.period = start / {LONGEST * QUARTER_NS} AND b.account_id = a.id AND b.model_id = 0 AND b.kind = {USED} "
+    "AND b.calls >= {busy})"
+)
+
+
+def _add_calls(
+    tx: Transaction, found: _Found, spans: Iterable[_Span], columns: Sequence[str], of: int, only: str, unless: str = ""
+) -> None:
+    """Add what the calls within spans (place, from, to, in quarters) used."""
+    pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
+    if pieces:
+        by = "a.id, 0" if of == ACCOUNT else "a.id, e.model_id"
+        _add(found, tx.rows(
+            f"WITH piece(place, start, until) AS (VALUES {_values(pieces)}) "
+            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a JOIN entry e "
+            "ON e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
+            f"WHERE e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
+        ))  # fmt: skip
+
+
+def _values(rows: Iterable[_Span]) -> str:
+    return ", ".join(f"({one}, {two}, {three})" for one, two, three in rows)
+
+
+def _add(found: _Found, rows: Iterable[Sequence[int]]) -> None:
+    for place, account, model, *numbers in rows:
+        key = (place, account, model)
+        known = found.get(key)
+        found[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(str(int(number)) for number in numbers) or "NULL"
+
+
+def _cut(
+    spans: Iterable[tuple[int, int, int]], lengths: Sequence[int]
+) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+    """Spans (place, from, to, in quarters) as whole periods (place, length, period), and the spans that are left over."""
+    whole: list[tuple[int, int, int]] = []
+    left = list(spans)
+    for length in lengths:
+        still: list[tuple[int, int, int]] = []
+        for place, start, end in left:
+            first, last = -(-start // length), end // length
+            if first < last:
+                whole += ((place, length, period) for period in range(first, last))
+                still += ((place, start, first * length), (place, last * length, end))
+            else:
+                still.append((place, start, end))
+        left = [span for span in still if span[1] < span[2]]
+    return whole, left
+
+
+def _split(place: int, start: int, end: int) -> list[tuple[int, int, int]]:
+    """A span, shorter than twice LONGEST, cut where a period of LONGEST ends."""
+    middle = (start // LONGEST + 1) * LONGEST
+    return [(place, start, end)] if end <= middle else [(place, start, middle), (place, middle, end)]

@@ -1,0 +1,76 @@
+"""The yardstick for charging does what it is compared for, and the comparison runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import bare, charging, ledger
+from bench.bare import BALANCE, Call
+
+CALLS = [Call("a", 1, 1, 100, 10, 37, 0), Call("b", 1, 1, 100, 10, 5, 0), Call("c", 2, 3, 100, 10, 11, bare.HOUR_NS)]
+
+
+def test_the_bare_charge_on_sqlite_takes_the_money_once_and_adds_it_up(tmp_path: Path) -> None:
+    db = bare.sqlite(tmp_path / "bare.db", 2)
+    bare.charge_together(db, CALLS)
+    bare.charge_together(db, CALLS[:1])
+    with pytest.raises(ValueError, match="2"):
+        bare.charge_together(db, [Call("d", 1, 1, 1, 1, 1, 0), Call("e", 2, 3, 100, 10, BALANCE, 0)])
+    assert db.execute("SELECT balance, consumed FROM account ORDER BY id").fetchall() == [
+        (BALANCE - 42, 42),
+        (BALANCE - 11, 11),
+    ]
+    assert db.execute("SELECT account_id, amount, balance_after FROM entry ORDER BY id").fetchall() == [
+        (1, -37, BALANCE - 37),
+        (1, -5, BALANCE - 42),
+        (2, -11, BALANCE - 11),
+    ]
+    assert db.execute("SELECT * FROM hourly ORDER BY 1").fetchall() == [(1, 0, 1, 42, 2), (2, 1, 3, 11, 1)]
+    assert db.execute("SELECT key, entry_id FROM idem ORDER BY 1").fetchall() == [("a", 1), ("b", 2), ("c", 3)]
+    assert db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    db.close()
+
+
+def test_the_bare_charge_on_postgres_takes_the_money_once_and_adds_it_up(postgres_database: str) -> None:
+    db = bare.postgres(postgres_database.replace("+psycopg", ""), 2)
+    for call in (*CALLS, CALLS[0]):
+        bare.charge_postgres(db, call)
+    with pytest.raises(ValueError, match="2"):
+        bare.charge_postgres(db, Call("e", 2, 3, 100, 10, BALANCE, 0))
+    assert db.execute("SELECT balance, consumed FROM bare.account ORDER BY id").fetchall() == [
+        (BALANCE - 42, 42),
+        (BALANCE - 11, 11),
+    ]
+    assert db.execute("SELECT amount, balance_after FROM bare.entry ORDER BY id").fetchall() == [
+        (-37, BALANCE - 37),
+        (-5, BALANCE - 42),
+        (-11, BALANCE - 11),
+    ]
+    assert db.execute("SELECT * FROM bare.hourly ORDER BY 1").fetchall() == [(1, 0, 1, 42, 2), (2, 1, 3, 11, 1)]
+    assert db.execute("SELECT key, entry_id FROM bare.idem ORDER BY 1").fetchall() == [("a", 1), ("b", 2), ("c", 3)]
+    db.close()
+
+
+def test_both_sides_book_the_same_of_a_trace(
+    postgres_database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.csv"
+    lines = [f"2023-11-16 18:{n // 60:02}:{n % 60:02}.9799600,{100 + n},10\n" for n in range(80)]
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(lines))
+    large = tmp_path / "large.db"
+    ledger.make(large, 1000, charging.ACCOUNTS, 2)
+    files = ["--trace", str(trace), "--file", str(large), "--folder", str(tmp_path), "--postgres", postgres_database]
+    # It exits with a word where the two booked different amounts.
+    charging.main([*files, "--charges", "2", "--batch", "3", "--rounds", "1", "--connections", "2", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["limit"]) for row in rows] == [
+        ("one charge a transaction", 0.6),
+        ("charge_many, 3 at once", 0.6),
+        ("after 1,000 entries : empty", 0.9),
+        ("bytes an entry", 1.5),
+        ("Postgres, 2 connections", 0.6),
+        ("Postgres, 2 connections, one account", 0.8),
+    ]
+    assert all(row["ours"] > 0 and row["bare"] > 0 and row["least"] <= row["ratio"] <= row["most"] for row in rows)
+    assert list(tmp_path.glob("bench-*")) == []

@@ -217,9 +217,9 @@ def _add_calls(
         by = "a.id, 0" if of == ACCOUNT else "a.id, e.model_id"
         _add(found, tx.rows(
             f"WITH piece(place, start, until) AS (VALUES {_values(pieces)}) "
-            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a JOIN entry e "
-            "ON e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
-            f"WHERE e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
+            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a CROSS JOIN entry e "
+            "WHERE e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
+            f"AND e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
         ))  # fmt: skip
 
 

@@ -81,7 +81,7 @@ class Transaction(Session):
             cursor = self._driver.execute(_marked(query, self.is_sqlite), parameters)
             return cursor.fetchall() if cursor.description else []
         except Exception as error:
-            raise self._wrapped(query, error) from error
+            raise _wrapped(query, error, self.get_bind().dialect) from error
 
     def many(self, query: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run a statement with each of these parameters. Raises DBAPIError."""
@@ -93,7 +93,7 @@ class Transaction(Session):
             else:
                 self._driver.cursor().executemany(_marked(query, False), parameters)
         except Exception as error:
-            raise self._wrapped(query, error) from error
+            raise _wrapped(query, error, self.get_bind().dialect) from error
 
     def new_ids(self, table: str, count: int) -> list[int]:
         """Numbers for so many new rows of a table whose rows are never deleted."""
@@ -103,10 +103,11 @@ class Transaction(Session):
         query = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, ?)"
         return [row[0] for row in self.rows(query, (count,))]
 
-    def _wrapped(self, query: str, error: Exception) -> Exception:
-        dialect = self.get_bind().dialect
-        base = dialect.loaded_dbapi.Error
-        return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
+
+def _wrapped(query: str, error: Exception, dialect: sa.Dialect) -> Exception:
+    """What a driver raised as SQLAlchemy raises it."""
+    base = dialect.loaded_dbapi.Error
+    return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
 
 
 def _marked(query: str, is_sqlite: bool) -> str:
@@ -303,21 +304,21 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
+    driver: Any = connection.connection.driver_connection
     if not connection.get_execution_options().get("billing_write"):
-        connection.exec_driver_sql("BEGIN")
+        driver.execute("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
     # asks as often as the others.
-    driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                driver.execute("BEGIN IMMEDIATE")
                 return
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise _wrapped("BEGIN IMMEDIATE", error, connection.dialect) from error
                 if time.monotonic() > _waits.until:
                     raise DatabaseUnavailable(_BUSY) from error
             time.sleep(random.uniform(0.0005, 0.004))

@@ -38,6 +38,8 @@ REVISION = "0004"
 """The schema's revision that this code works with: the newest in migrations/versions."""
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""
+SLOTS = 0x62696C6C
+"""The first key of the advisory locks that give Postgres' connections their numbers."""
 RETRIES = 20
 RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
@@ -72,8 +74,9 @@ class Transaction(Session):
 
     @cached_property
     def slot(self) -> int:
-        """A number that connections which write at the same time rarely share."""
-        return 0 if self.is_sqlite else int(self._driver.info.backend_pid)
+        """A number that no other open connection has; 0 on SQLite, where one writes at a time."""
+        info: Any = self.connection().connection.record_info
+        return 0 if self.is_sqlite else int(info["slot"])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Run a statement; its rows as tuples, none of one that gives none. Raises DBAPIError."""
@@ -138,6 +141,8 @@ class Database:
             event.listen(self.engine, "connect", self._prepare_sqlite)
             event.listen(self.engine, "checkout", self._before_use)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _take_slot)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
         self._opened: dict[str, Identity] = {}
@@ -301,6 +306,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")
     cursor.close()
+
+
+def _take_slot(connection: Any, record: Any) -> None:
+    """The lowest number that no open connection holds, kept until this one closes."""
+    row = connection.execute(
+        f"SELECT s FROM generate_series(0, 9999) s WHERE pg_try_advisory_lock({SLOTS}, s) LIMIT 1"
+    ).fetchone()
+    connection.commit()
+    record.record_info["slot"] = row[0] if row else 0
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -38,6 +38,8 @@ REVISION = "0004"
 """The schema's revision that this code works with: the newest in migrations/versions."""
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""
+SLOTS = 0x62696C6C
+"""The first key of the advisory locks that give Postgres' connections their numbers."""
 RETRIES = 20
 RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
@@ -72,8 +74,9 @@ class Transaction(Session):
 
     @cached_property
     def slot(self) -> int:
-        """A number that connections which write at the same time rarely share."""
-        return 0 if self.is_sqlite else int(self._driver.info.backend_pid)
+        """A number that no other open connection has; 0 on SQLite, where one writes at a time."""
+        info: Any = self.connection().connection.record_info
+        return 0 if self.is_sqlite else int(info["slot"])
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Run a statement; its rows as tuples, none of one that gives none. Raises DBAPIError."""
@@ -81,7 +84,7 @@ class Transaction(Session):
             cursor = self._driver.execute(_marked(query, self.is_sqlite), parameters)
             return cursor.fetchall() if cursor.description else []
         except Exception as error:
-            raise self._wrapped(query, error) from error
+            raise _wrapped(query, error, self.get_bind().dialect) from error
 
     def many(self, query: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run a statement with each of these parameters. Raises DBAPIError."""
@@ -93,7 +96,7 @@ class Transaction(Session):
             else:
                 self._driver.cursor().executemany(_marked(query, False), parameters)
         except Exception as error:
-            raise self._wrapped(query, error) from error
+            raise _wrapped(query, error, self.get_bind().dialect) from error
 
     def new_ids(self, table: str, count: int) -> list[int]:
         """Numbers for so many new rows of a table whose rows are never deleted."""
@@ -103,10 +106,11 @@ class Transaction(Session):
         query = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, ?)"
         return [row[0] for row in self.rows(query, (count,))]
 
-    def _wrapped(self, query: str, error: Exception) -> Exception:
-        dialect = self.get_bind().dialect
-        base = dialect.loaded_dbapi.Error
-        return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
+
+def _wrapped(query: str, error: Exception, dialect: sa.Dialect) -> Exception:
+    """What a driver raised as SQLAlchemy raises it."""
+    base = dialect.loaded_dbapi.Error
+    return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
 
 
 def _marked(query: str, is_sqlite: bool) -> str:
@@ -137,6 +141,8 @@ class Database:
             event.listen(self.engine, "connect", self._prepare_sqlite)
             event.listen(self.engine, "checkout", self._before_use)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _take_slot)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
         self._opened: dict[str, Identity] = {}
@@ -302,22 +308,31 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _take_slot(connection: Any, record: Any) -> None:
+    """The lowest number that no open connection holds, kept until this one closes."""
+    row = connection.execute(
+        f"SELECT s FROM generate_series(0, 9999) s WHERE pg_try_advisory_lock({SLOTS}, s) LIMIT 1"
+    ).fetchone()
+    connection.commit()
+    record.record_info["slot"] = row[0] if row else 0
+
+
 def _begin_sqlite(connection: sa.Connection) -> None:
+    driver: Any = connection.connection.driver_connection
     if not connection.get_execution_options().get("billing_write"):
-        connection.exec_driver_sql("BEGIN")
+        driver.execute("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
     # asks as often as the others.
-    driver: Any = connection.connection.driver_connection
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         while True:
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                driver.execute("BEGIN IMMEDIATE")
                 return
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise _wrapped("BEGIN IMMEDIATE", error, connection.dialect) from error
                 if time.monotonic() > _waits.until:
                     raise DatabaseUnavailable(_BUSY) from error
             time.sleep(random.uniform(0.0005, 0.004))

@@ -185,7 +185,7 @@ def _moment(filters: Filters) -> Any:
     """When a line happened."""
     e = ENTRIES.c
     if not filters.merged:
-        return e.created_at_ns
+        return e.created_at_ns + 0  # not by the index entry_at: what it finds would have to be sorted
     return case((e.reprices_id.is_not(None), func.coalesce(e.recorded_at_ns, e.created_at_ns)), else_=e.created_at_ns)
 
 

@@ -242,7 +242,8 @@ class UsageSum(SQLModel, table=True):
     kind: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     """USED, UNDONE_AT_CALL or UNDONE_AT_REVERSAL."""
     slot: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
-    """Sums of MODEL are kept in several parts on Postgres, so that charges don't wait for each other; else 0."""
+    """Of MODEL on Postgres each open connection adds to a part of its own, so that accounts don't wait for each other; else
+    0."""
     cost: Hao = Field(sa_column=_int())
     """毫"""
     calls: int = Field(sa_column=_int())

@@ -25,9 +25,6 @@ UNDONE = {MODEL: (LONGEST, 96, 16, 1), ACCOUNT: (LONGEST, 96, 16, 1), BOTH: (LON
 """The lengths that are kept of what reversals undid."""
 BUSY_CALLS = 2048
 """An account is busy in a period of LONGEST from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""
-SLOTS = 16
-"""How many parts the sums of MODEL have on Postgres."""
-
 KEY = tuple(column.name for column in USAGE_SUMS.primary_key)
 SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_key)
 """What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
@@ -76,10 +73,13 @@ class Uses:
                 place = (account, quarter // LONGEST)
                 made[place] = made.get(place, 0) + calls
         before = _calls(tx, made)
-        slot = tx.slot % SLOTS
         rows: dict[Key, list[int]] = {}
         for (account, model, quarter, kind), numbers in self._added.items():
-            for of, who, what, part in ((MODEL, 0, model, slot), (ACCOUNT, account, 0, 0), (BOTH, account, model, 0)):
+            for of, who, what, part in (
+                (MODEL, 0, model, tx.slot),
+                (ACCOUNT, account, 0, 0),
+                (BOTH, account, model, 0),
+            ):
                 lengths = KEPT[of] if kind == USED else UNDONE[of]
                 if of == BOTH and kind == USED and before.get((account, quarter // LONGEST), 0) >= BUSY_CALLS:
                     lengths += BUSY
@@ -217,9 +217,9 @@ def _add_calls(
         by = "a.id, 0" if of == ACCOUNT else "a.id, e.model_id"
         _add(found, tx.rows(
             f"WITH piece(place, start, until) AS (VALUES {_values(pieces)}) "
-            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a JOIN entry e "
-            "ON e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
-            f"WHERE e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
+            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a CROSS JOIN entry e "
+            "WHERE e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
+            f"AND e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
         ))  # fmt: skip
 
 

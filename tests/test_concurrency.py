@@ -209,6 +209,26 @@ def test_a_batch_locks_its_accounts_in_one_order_before_it_writes(team: Database
     assert not check(team)
 
 
+def test_accounts_do_not_wait_for_each_other(postgres_database: str, clock: Clock) -> None:
+    """Each charge is made while all those before it are not committed yet, of one model."""
+    db = Database(
+        f"{postgres_database}{'&' if '?' in postgres_database else '?'}options=-c%20lock_timeout%3D5000", clock=clock
+    )
+    users = [f"user-{n}" for n in range(20)]
+    for user_id in users:
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+    db.write(ledger.charge, users[0], *CALL, actor=SHELL, allow_debt=True)  # the model is known
+
+    def charge(tx: Transaction, left: list[str]) -> None:
+        ledger.charge(tx, left[0], *CALL, actor=SHELL, allow_debt=True)
+        if left[1:]:
+            db.write(charge, left[1:])
+
+    db.write(charge, users)
+    assert not check(db)
+    db.close()
+
+
 def test_expiry_is_one_transaction_an_account(team: Database, clock: Clock) -> None:
     expired = [(user, hold(team, user, 60)) for user in ("ann", "ann", "bob")]
     hold(team, "cid", 900)

@@ -11,7 +11,7 @@ from conftest import SECOND, Clock
 from billing_core import audit, ledger, pricing, stats
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
 from billing_core.errors import Conflict, Forbidden, Invalid, NotFound
 from billing_core.models import Entry
 from billing_core.pricing import Change, Upstream
@@ -165,6 +165,10 @@ def test_what_the_catalogue_knows_is_kept_where_the_provider_says_nothing(db: Da
     assert entry.cost == 1_000_000
 
 
+def upstream(tx: Transaction, model: str, tokens: Tokens, at_ns: int) -> Upstream | None:
+    return pricing.InForce(tx).upstream(model, tokens, at_ns)
+
+
 @pytest.mark.parametrize("zone_here", ["UTC", "Asia/Shanghai"])
 def test_what_the_catalogue_knows_is_of_the_calls_hour_wherever_the_machine_is(
     db: Database, monkeypatch: pytest.MonkeyPatch, zone_here: str
@@ -175,7 +179,7 @@ def test_what_the_catalogue_knows_is_of_the_calls_hour_wherever_the_machine_is(
         asked = []
         for hour, minute in ((0, 59), (1, 0), (15, 59), (16, 45), (17, 0)):  # cheaper from 16:30 to 00:30
             at = int(datetime(2025, 6, 15, hour, minute, tzinfo=UTC).timestamp()) * SECOND
-            asked.append(db.read(pricing.upstream, "deepseek/deepseek-chat", Tokens(1_000_000, 0), at))
+            asked.append(db.read(upstream, "deepseek/deepseek-chat", Tokens(1_000_000, 0), at))
     time.tzset()
     cheap, usual = Upstream(135 * 10**9, 972 * 10**6), Upstream(270 * 10**9, 1944 * 10**6)
     assert asked == [cheap, usual, usual, usual, cheap]

@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from billing_core import seals, sums
+from billing_core import seals, stretches, sums
 from billing_core.check import check
 from billing_core.database import Database, prepare
 from billing_core.models import ACCOUNT, BOTH, MODEL, USED
@@ -131,6 +131,7 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
     connection.execute("COMMIT")
     connection.close()
     seals.close(db, everything=True)
+    stretches.fill(db)
     db.close()
 
 

@@ -4,7 +4,8 @@ An archive is a zip. `manifest.json` says what it is: the format's version, the 
 every table how many rows it has and the SHA-256 of its file. `TABLE.ndjson` holds a table: the first line names its
 columns, each further line is a row, by primary key; bytes are base64, and integers have up to 63 bits. Archives of the same
 ledger hold the same lines, whatever the database. What lets a browser in (table `token`) stays behind: people sign in
-anew. So does what the app notes about the database itself (settings with a name that begins with _).
+anew. So does what the app notes about the database itself (settings with a name that begins with _), and what it finds out
+again by itself (tables `stretch` and `stretch_holds`).
 """
 
 import base64
@@ -35,7 +36,8 @@ from .models import USAGE_SUMS
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1
 MANIFEST = "manifest.json"
-TABLES = [table for table in SQLModel.metadata.sorted_tables if table.name != "token"]
+LEFT_BEHIND = ("token", "stretch", "stretch_holds")
+TABLES = [table for table in SQLModel.metadata.sorted_tables if table.name not in LEFT_BEHIND]
 """Each comes after those that it refers to; rows refer to earlier ones of their own table."""
 PASSING = ("token", "sign_in_tries", "audit")
 """What a database may hold and still be empty, besides the notes in `setting`: an app that was started on it has offered

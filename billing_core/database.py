@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "data" / "billing.db"
-REVISION = "0004"
+REVISION = "0005"
 """The schema's revision that this code works with: the newest in migrations/versions."""
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""

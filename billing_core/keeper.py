@@ -1,5 +1,5 @@
-"""What the app does by itself, beside everything else: it seals what is due, writes down holds that have expired, and makes
-the backups that the settings ask for. A thread of its own in each server; several servers share the work.
+"""What the app does by itself, beside everything else: it seals what is due and notes what that holds, writes down holds that
+have expired, and makes the backups that the settings ask for. A thread of its own in each server; several servers share the work.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import files, keeping, ledger, seals, settings
+from . import files, keeping, ledger, seals, settings, stretches
 from .database import DEFAULT_FILE, Database, Transaction
 from .errors import BillingError
 from .keeping import Backup
@@ -42,7 +42,7 @@ def start(open_db: Callable[[], Database]) -> threading.Event:
 
 def tick(db: Database) -> None:
     """One round. What fails is logged, and tried again in the next one."""
-    for task in (seals.close, ledger.note_expired, back_up_if_due):
+    for task in (seals.close, stretches.fill, ledger.note_expired, back_up_if_due):
         try:
             task(db)
         except (BillingError, OSError) as error:

@@ -156,6 +156,20 @@ class Entry(SQLModel, table=True):
             postgresql_where=text("type = 'recharge'"),
         ),
         Index(
+            "entry_rare_of_account",
+            "account_id",
+            "id",
+            sqlite_where=text("type IN ('refund', 'expire', 'reversal')"),
+            postgresql_where=text("type IN ('refund', 'expire', 'reversal')"),
+        ),
+        Index(
+            "entry_remarked_of_account",
+            "account_id",
+            "id",
+            sqlite_where=text("remark IS NOT NULL"),
+            postgresql_where=text("remark IS NOT NULL"),
+        ),
+        Index(
             "entry_reversed_once",
             "reverses_id",
             unique=True,
@@ -340,6 +354,45 @@ class Seal(SQLModel, table=True):
     hash: str = Field(sa_column=_text())
     """SHA-256, in hex, over the seal before it and the stretch's entries; see seals.py."""
     created_at_ns: int = Field(sa_column=_int())
+
+
+class Stretch(SQLModel, table=True):
+    """Of a sealed stretch of the ledger: which entries, and from when to when they happened; see stretches.py."""
+
+    __table_args__ = (
+        Index("stretch_last_id", "last_id"),
+        Index("stretch_upto", "upto"),
+        Index("stretch_latest", "latest_ns"),
+        Index("stretch_from", "from_ns"),
+    )
+
+    number: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """That of the seal."""
+    first_id: int = Field(sa_column=_int())
+    last_id: int = Field(sa_column=_int())
+    upto: int = Field(sa_column=_int())
+    """How many entries there are up to its last one."""
+    from_ns: int = Field(sa_column=_int())
+    """The earliest moment at which one of them happened."""
+    to_ns: int = Field(sa_column=_int())
+    """The latest."""
+    latest_ns: int = Field(sa_column=_int())
+    """The latest of this stretch and all before it."""
+
+
+class StretchHolds(SQLModel, table=True):
+    """How many entries of a kind a stretch holds, and which, where they are few. No row: none."""
+
+    __tablename__ = "stretch_holds"
+    __table_args__ = {"sqlite_with_rowid": False}
+
+    what: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """Above 0 a model's number; 0: with a remark; below 0 a type, see stretches.TYPES."""
+    number: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """The stretch's."""
+    entries: int = Field(sa_column=_int())
+    ids: str | None = Field(default=None, sa_column=_text(nullable=True))
+    """How far each is from the stretch's first entry, in order, with commas; None where they are many."""
 
 
 class Audit(SQLModel, table=True):

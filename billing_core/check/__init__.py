@@ -17,6 +17,8 @@ from ..database import Database, Transaction
 from ..i18n import N_
 from . import parts
 from .findings import Finding, Findings, Last, Progress, last, remember
+from .held import kept_fingerprint as held_fingerprint
+from .held import newest, stretches_held
 from .rules import APPEND_ONLY, accounts, file, seals_in_place, single_rules
 from .used import busy_accounts, kept_fingerprint, usage_sums
 from .walk import Part, walk
@@ -55,18 +57,20 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     """With a `url`, in parts where that helps: other processes see only what is committed."""
     total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     found = Findings()
-    salt, busy = secrets.randbits(61), busy_accounts(tx)
+    salt, busy, noted = secrets.randbits(61), busy_accounts(tx), newest(tx)
     if url and total >= parts.IN_PARTS_FROM:
-        walked, kept = parts.walk_in_parts(tx, found, url, total, salt, busy, progress)
+        walked, kept = parts.walk_in_parts(tx, found, url, total, salt, busy, noted, progress)
     else:
         known = seals_in_place(tx)
-        walked = walk(tx, Part(0, None, known, salt, busy), lambda done: progress(done, total))
+        walked = walk(tx, Part(0, None, known, salt, busy, noted), lambda done: progress(done, total))
         file(tx, found)
         single_rules(tx, found)
         kept = kept_fingerprint(tx, salt, busy)
     sums_differ = kept is None or walked.used != kept
     if sums_differ:
         usage_sums(tx, found)
+    if walked.held != held_fingerprint(tx, salt):
+        stretches_held(tx, found)
     found.entries = walked.entries
     for finding in walked.findings:
         found.add(finding)

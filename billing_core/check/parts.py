@@ -27,13 +27,13 @@ _WORKER = "from billing_core.check.parts import worker; worker()"
 
 
 def walk_in_parts(
-    tx: Transaction, found: Findings, url: str, total: int, salt: int, busy: Busy, progress: Progress
+    tx: Transaction, found: Findings, url: str, total: int, salt: int, busy: Busy, noted: int, progress: Progress
 ) -> tuple[Walked, int | None]:
     """The walk by several processes and, meanwhile, all else by this one; with the fingerprint of what is kept."""
     # Every process sees the same entries up to `total`: SQLite writes them in the order of their ids, and for Postgres,
     # where a smaller id may be committed later, this transaction's own snapshot is handed on.
     snapshot = None if tx.is_sqlite else str(tx.connection().scalar(sa.text("SELECT pg_export_snapshot()")))
-    parts = _parts(tx, total, salt, busy)
+    parts = _parts(tx, total, salt, busy, noted)
     workers = [_Worker(url, snapshot, part) for part in parts]
 
     def aside() -> int | None:
@@ -60,6 +60,7 @@ def walk_in_parts(
     for each in walked:
         whole.entries += each.entries
         whole.used += each.used
+        whole.held += each.held
         whole.findings += each.findings
         for id, sums in each.sums.items():
             so_far = whole.sums.setdefault(id, Sums())
@@ -68,7 +69,7 @@ def walk_in_parts(
     return whole, kept
 
 
-def _parts(tx: Transaction, total: int, salt: int, busy: Busy) -> list[Part]:
+def _parts(tx: Transaction, total: int, salt: int, busy: Busy, noted: int) -> list[Part]:
     """The ledger up to `total` in parts of about the same length, cut where a seal ends one of its stretches."""
     known = list(seals_in_place(tx))
     parts, after, before = [], 0, seals.NOTHING_BEFORE
@@ -78,10 +79,10 @@ def _parts(tx: Transaction, total: int, salt: int, busy: Busy) -> list[Part]:
         last = within[-1].last_entry_id if within else target if not known else after
         if last <= after:
             continue
-        parts.append(Part(after, last, within, salt, busy, before))
+        parts.append(Part(after, last, within, salt, busy, noted, before))
         known = known[len(within) :]
         after, before = last, within[-1].hash if within else before
-    return [*parts, Part(after, total, known, salt, busy, before)]
+    return [*parts, Part(after, total, known, salt, busy, noted, before)]
 
 
 class _Worker:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .. import seals
+from .. import seals, stretches
 from ..database import Transaction
 from ..errors import Invalid
 from ..i18n import N_
@@ -16,6 +16,7 @@ from ..pricing import rates_of
 from ..rates import Rates
 from ..tokens import Tokens, extras_from
 from .findings import Finding, Findings
+from .held import HeldSketch, stretch_before
 from .reading import blocks, yuan
 from .used import Busy, Sketch, weigh
 
@@ -30,6 +31,8 @@ class Part:
     salt: int
     """Of the check's fingerprints, see Sketch."""
     busy: Busy
+    stretches: int = 0
+    """Up to which seal it is noted what the stretches hold."""
     before: str = seals.NOTHING_BEFORE
     """The hash of the seal before the part."""
 
@@ -50,6 +53,8 @@ class Walked:
     sums: dict[int, Sums] = field(default_factory=dict)
     used: int = 0
     """The fingerprint of what the entries used, see Sketch."""
+    held: int = 0
+    """The fingerprint of what the stretches hold of which that is noted, see HeldSketch."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -72,6 +77,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     closing = iter([*part.closed_by, None])
     seal, hashed = next(closing), part.before
     stretch: list[list[Any]] = []
+    of_stretch: list[Any] = []
+    holding = _Holding(tx, part)
     within = [f"id > {part.after}"] if part.after else []  # a number below 0 is looked at as well
     within += [] if part.last is None else [f"id <= {part.last}"]
     where = f"WHERE {' AND '.join(within)}" if within else ""
@@ -82,9 +89,11 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
              extras, reprices_id, _usd, upstream_yuan) = row  # fmt: skip
             while seal is not None and id > seal.last_entry_id:
                 hashed = _close(found, seal, hashed, stretch)
-                stretch, seal = [], next(closing)
+                holding.add(seal.number, of_stretch)
+                stretch, of_stretch, seal = [], [], next(closing)
             if seal is not None:
                 stretch.append(names.canonical(row))
+                of_stretch.append(row)
             account = sums.get(account_id)
             if account is None:
                 account = sums[account_id] = Sums()
@@ -142,8 +151,26 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
         progress(entries)
     while seal is not None:
         hashed = _close(found, seal, hashed, stretch)
-        stretch, seal = [], next(closing)
-    return Walked(entries, sums, used, list(found))
+        holding.add(seal.number, of_stretch)
+        stretch, of_stretch, seal = [], [], next(closing)
+    return Walked(entries, sums, used, holding.total, list(found))
+
+
+class _Holding:
+    """Adds up the fingerprint of what a part's stretches hold."""
+
+    def __init__(self, tx: Transaction, part: Part):
+        self.until, self.sketch, self.total = part.stretches, HeldSketch(part.salt), 0
+        self.last = stretch_before(tx, part.closed_by[0].number) if part.closed_by else None
+
+    def add(self, number: int, rows: list[Any]) -> None:
+        if number > self.until:
+            return
+        try:
+            self.last, held = stretches.contents(number, rows, self.last)
+            self.total += self.sketch.of(self.last, held)
+        except (TypeError, KeyError, ValueError, IndexError):  # what no honest entry holds
+            self.total += 1
 
 
 _NONE: tuple[Any, Any] = (None, None)

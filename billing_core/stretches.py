@@ -1,0 +1,276 @@
+"""What each sealed stretch of the ledger holds, so that a page of the log jumps over stretches that hold nothing of what is
+asked for.
+
+For a stretch, which a seal closes for good, a row of `stretch` keeps its first and last entry and its earliest and latest
+moment. A row of `stretch_holds` keeps how many entries there are of a model, of a type, or with a remark, and which ones,
+where they are few: about a byte an entry, all in all. They are filled beside the charges, once a stretch is sealed; what comes
+after the last one is read directly. `check` proves them against the entries.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import seals
+from .database import Database, Transaction
+
+AT_ONCE = 50
+"""How many stretches are written in one transaction at most."""
+FEW = 16
+"""Up to so many entries of a kind in a stretch are listed; to find a page of more, few entries have to be read."""
+REMARKED = 0
+"""In `stretch_holds.what`: entries with a remark. Above it are models' numbers, below it types (see TYPES)."""
+TYPES = {
+    "deduct": -1, "precharge": -2, "settle": -3, "refund": -4, "expire": -5, "recharge": -6, "reversal": -7,
+}  # fmt: skip
+SPAN, LONGER = 16, 512
+"""How many stretches are looked for at once: at first, and then."""
+
+Held = tuple[int, int, int, str | None]
+"""A row of `stretch_holds`: what, number, how many entries, and their distances from the first entry, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A row of `stretch`. Times in ns since the epoch."""
+
+    number: int
+    """That of the seal."""
+    first_id: int
+    last_id: int
+    upto: int
+    """How many entries there are up to its last one."""
+    from_ns: int
+    to_ns: int
+    latest_ns: int
+    """The latest moment of this stretch and all before it."""
+
+
+_STRETCH = "number, first_id, last_id, upto, from_ns, to_ns, latest_ns"
+_HELD = "what, number, entries, ids"
+
+
+def contents(number: int, rows: Sequence[Sequence[Any]], before: Stretch | None) -> tuple[Stretch, list[Held]]:
+    """What is kept of a stretch: of rows of seals.COLUMNS, by id; `before` is the stretch before."""
+    first, places, moments = rows[0][0], dict[int, list[int]](), []
+    for row in rows:
+        place, model = row[0] - first, row[6]
+        places.setdefault(TYPES[row[2]], []).append(place)
+        if model is not None:
+            places.setdefault(model, []).append(place)
+        if row[16] is not None:
+            places.setdefault(REMARKED, []).append(place)
+        moments.append(row[17])
+        if row[20] is not None and row[18] is not None:  # a repricing's charge is shown at its own moment to a member
+            moments.append(row[18])
+    latest = max(moments)
+    upto, latest_before = (before.upto, before.latest_ns) if before else (0, latest)
+    whole = Stretch(number, first, rows[-1][0], upto + len(rows), min(moments), latest, max(latest, latest_before))
+    held = [
+        (what, number, len(found), ",".join(map(str, found)) if len(found) <= FEW else None)
+        for what, found in sorted(places.items())
+    ]
+    return whole, held
+
+
+# Writing
+
+
+def fill(db: Database) -> int:
+    """Keep what the stretches hold that were sealed meanwhile; how many. Raises DatabaseUnavailable."""
+    made = 0
+    while True:
+        after, found = db.read(_next)
+        if not found:
+            return made
+        if db.write(_keep, after, found):
+            made += len(found)
+
+
+_SEALS = "SELECT number, last_entry_id FROM seal WHERE number > ? ORDER BY number LIMIT ?"
+ENTRIES = f"SELECT {seals.COLUMNS} FROM entry WHERE id > ? AND id <= ? ORDER BY id"
+
+
+def newest(tx: Transaction) -> Stretch | None:
+    rows = tx.rows(f"SELECT {_STRETCH} FROM stretch ORDER BY number DESC LIMIT 1")
+    return Stretch(*rows[0]) if rows else None
+
+
+def _next(tx: Transaction) -> tuple[int, list[tuple[Stretch, list[Held]]]]:
+    known = newest(tx)
+    number, before, found = known.number if known else 0, known, []
+    for seal, last in tx.rows(_SEALS, (number, AT_ONCE)):
+        one = contents(seal, tx.rows(ENTRIES, (before.last_id if before else 0, last)), before)
+        before = one[0]
+        found.append(one)
+    return number, found
+
+
+def _keep(tx: Transaction, after: int, found: list[tuple[Stretch, list[Held]]]) -> bool:
+    """Write the stretches that come after number `after`, unless somebody else has."""
+    known = newest(tx)
+    if (known.number if known else 0) != after:
+        return False
+    one = [(s.number, s.first_id, s.last_id, s.upto, s.from_ns, s.to_ns, s.latest_ns) for s, _ in found]
+    tx.many(f"INSERT INTO stretch ({_STRETCH}) VALUES (?, ?, ?, ?, ?, ?, ?)", one)
+    tx.many(
+        f"INSERT INTO stretch_holds ({_HELD}) VALUES (?, ?, ?, ?)", sorted(row for _, held in found for row in held)
+    )
+    return True
+
+
+# Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a page looks for: entries of any of each of `kinds` (numbers of what they are), and between two moments. None
+    or () is all."""
+
+    kinds: tuple[tuple[int, ...], ...] = ()
+    start_ns: int | None = None
+    end_ns: int | None = None
+    before: int | None = None
+    """Only entries with a smaller number."""
+    after: int | None = None
+    """Only entries with a larger number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Entries that may be wanted: those of `ids`, else from `first` to `last` (None: all that follow). Nothing else
+    between the windows is wanted."""
+
+    first: int
+    last: int | None
+    ids: list[int] | None = None
+    count: int | None = None
+    """How many entries of `kinds` there are in it; None where that isn't known."""
+
+
+def windows(tx: Transaction, wanted: Wanted, *, oldest_first: bool = False, counted: bool = False) -> Iterator[Window]:
+    """Where to look, newest first (or `oldest_first`), none of them twice. `counted`: a window a stretch, with its count."""
+    known = newest(tx)
+    if known is None:
+        yield Window(-(2**63), None)
+        return
+    following = Window(known.last_id + 1, None)
+    found = _windows(_candidates(tx, wanted, known, oldest_first), single=counted)
+    if oldest_first:
+        yield from found
+        yield following
+        return
+    first = next(found, None)
+    if first is not None and first.ids is None and first.last == known.last_id and not counted:
+        yield Window(first.first, None)  # at one go with what follows
+    else:
+        yield following
+        if first is not None:
+            yield first
+    yield from found
+
+
+def skipped(tx: Transaction, count: int) -> tuple[int, int]:
+    """The number before which lie all entries but the `count` newest, or some more; and how many more."""
+    known = newest(tx)
+    if known is None:
+        return 2**63 - 1, count
+    ((following,),) = tx.rows("SELECT count(*) FROM entry WHERE id > ?", (known.last_id,))
+    if count < following:
+        return 2**63 - 1, count
+    left = max(known.upto - (count - following), 0)
+    ((last, upto),) = tx.rows("SELECT last_id, upto FROM stretch WHERE upto >= ? ORDER BY upto LIMIT 1", (left,))
+    return last + 1, upto - left if left else count
+
+
+def span(tx: Transaction, start_ns: int | None, end_ns: int | None) -> list[Window]:
+    """The windows outside of which nothing happened between two moments: one that is sealed, and what follows."""
+    known = newest(tx)
+    if known is None or (start_ns is None and end_ns is None):
+        return [Window(-(2**63), None)]
+    low, high = _numbers(tx, Wanted(start_ns=start_ns, end_ns=end_ns), known)
+    ends = tx.rows("SELECT min(first_id), max(last_id) FROM stretch WHERE number >= ? AND number <= ?", (low, high))
+    found = [Window(first, last) for first, last in ends if first is not None]
+    return [*found, Window(known.last_id + 1, None)]
+
+
+def _numbers(tx: Transaction, wanted: Wanted, known: Stretch) -> tuple[int, int]:
+    """The first and last stretch that can hold what is wanted, by its moments and numbers."""
+    low, high = 1, known.number
+    if wanted.start_ns is not None:
+        rows = tx.rows(
+            "SELECT number FROM stretch WHERE latest_ns >= ? ORDER BY latest_ns, number LIMIT 1", (wanted.start_ns,)
+        )
+        low = rows[0][0] if rows else high + 1
+    if wanted.end_ns is not None:
+        ((last,),) = tx.rows("SELECT max(number) FROM stretch WHERE from_ns < ?", (wanted.end_ns,))
+        high = min(high, last or 0)
+    if wanted.before is not None:
+        rows = tx.rows("SELECT number FROM stretch WHERE last_id >= ? ORDER BY last_id LIMIT 1", (wanted.before - 1,))
+        high = min(high, rows[0][0] if rows else high)
+    if wanted.after is not None:
+        rows = tx.rows("SELECT number FROM stretch WHERE last_id > ? ORDER BY last_id LIMIT 1", (wanted.after,))
+        low = max(low, rows[0][0] if rows else high + 1)
+    return low, high
+
+
+_Candidate = tuple[int, int, int, int | None, str | None]
+"""A stretch that may hold what is wanted: number, first and last id, how many entries, their distances."""
+
+
+def _candidates(tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: bool) -> Iterator[_Candidate]:
+    low, high = _numbers(tx, wanted, known)
+    where: list[tuple[str, tuple[int, ...]]] = []
+    # One kind leads: its rows are few where it is rare, and say which entries. Of the others it is enough that they are there.
+    lead = next((kinds for kinds in wanted.kinds if len(kinds) == 1), None)
+    if lead:
+        where.append(("h.number = s.number AND h.what = ?", lead))
+    for kinds in wanted.kinds:
+        if kinds is not lead:
+            marks = ", ".join("?" * len(kinds))
+            where.append(
+                (f"EXISTS (SELECT 1 FROM stretch_holds o WHERE o.what IN ({marks}) AND o.number = s.number)", kinds)
+            )
+    if wanted.start_ns is not None:
+        where.append(("s.to_ns >= ?", (wanted.start_ns,)))
+    if wanted.end_ns is not None:
+        where.append(("s.from_ns < ?", (wanted.end_ns,)))
+    table, numbers = ("stretch_holds h, stretch s", "h") if lead else ("stretch s", "s")
+    query = (
+        f"SELECT s.number, s.first_id, s.last_id, {'h.entries, h.ids' if lead else 'NULL, NULL'} FROM {table} "
+        f"WHERE {' AND '.join([*(one for one, _ in where), f'{numbers}.number BETWEEN ? AND ?'])} "
+        f"ORDER BY {numbers}.number {'' if oldest_first else 'DESC'} LIMIT ?"
+    )
+    asked = [number for _, numbers in where for number in numbers]
+    exact = not any(kinds is not lead for kinds in wanted.kinds) and wanted == Wanted(wanted.kinds)
+    limit = SPAN
+    while low <= high:
+        rows = tx.rows(query, (*asked, low, high, limit))
+        for number, first, last, entries, ids in rows:
+            yield number, first, last, entries if exact else None, ids
+        if len(rows) < limit:
+            return
+        low, high = (rows[-1][0] + 1, high) if oldest_first else (low, rows[-1][0] - 1)
+        limit = LONGER
+
+
+def _windows(candidates: Iterator[_Candidate], *, single: bool) -> Iterator[Window]:
+    """Neighbours, or stretches whose entries are listed, as one window; not where they are to be `single`."""
+    run: list[_Candidate] = []
+    most = 1 if single else SPAN
+    for one in candidates:
+        listed = one[4] is not None
+        if run and (
+            len(run) >= most or listed != (run[-1][4] is not None) or (not listed and abs(run[-1][0] - one[0]) > 1)
+        ):
+            yield _window(run)
+            run, most = [], 1 if single else min(most * 4, LONGER)
+        run.append(one)
+    if run:
+        yield _window(run)
+
+
+def _window(run: list[_Candidate]) -> Window:
+    ids = [one[1] + int(place) for one in run if one[4] is not None for place in one[4].split(",")]
+    count = run[0][3] if len(run) == 1 else None
+    return Window(min(one[1] for one in run), max(one[2] for one in run), ids or None, count)

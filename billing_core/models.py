@@ -362,8 +362,9 @@ class Stretch(SQLModel, table=True):
     __table_args__ = (
         Index("stretch_last_id", "last_id"),
         Index("stretch_upto", "upto"),
-        Index("stretch_latest", "latest_ns"),
-        Index("stretch_from", "from_ns"),
+        Index("stretch_latest", "latest_ns", "number"),
+        Index("stretch_from", "from_ns", "number"),
+        {"sqlite_with_rowid": False},
     )
 
     number: int = Field(sa_column=_int(primary_key=True, autoincrement=False))

@@ -24,7 +24,7 @@ TYPES = {
     "deduct": -1, "precharge": -2, "settle": -3, "refund": -4, "expire": -5, "recharge": -6, "reversal": -7,
 }  # fmt: skip
 SPAN, LONGER = 16, 512
-"""How many stretches are looked for at once: at first, and then."""
+"""How many stretches are looked for at once: at first, and then. Where entries are listed, four times as many entries."""
 
 Held = tuple[int, int, int, str | None]
 """A row of `stretch_holds`: what, number, how many entries, and their distances from the first entry, or None."""
@@ -243,7 +243,7 @@ def _candidates(tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: b
     )
     asked = [number for _, numbers in where for number in numbers]
     exact = not any(kinds is not lead for kinds in wanted.kinds) and wanted == Wanted(wanted.kinds)
-    limit = SPAN
+    limit = SPAN * 4 if lead else SPAN
     while low <= high:
         rows = tx.rows(query, (*asked, low, high, limit))
         for number, first, last, entries, ids in rows:
@@ -257,15 +257,17 @@ def _candidates(tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: b
 def _windows(candidates: Iterator[_Candidate], *, single: bool) -> Iterator[Window]:
     """Neighbours, or stretches whose entries are listed, as one window; not where they are to be `single`."""
     run: list[_Candidate] = []
-    most = 1 if single else SPAN
+    most, listed = SPAN, 0
     for one in candidates:
-        listed = one[4] is not None
         if run and (
-            len(run) >= most or listed != (run[-1][4] is not None) or (not listed and abs(run[-1][0] - one[0]) > 1)
+            single
+            or (one[4] is None) != (run[-1][4] is None)
+            or (len(run) >= most or abs(run[-1][0] - one[0]) > 1 if one[4] is None else listed >= most * 4)
         ):
             yield _window(run)
-            run, most = [], 1 if single else min(most * 4, LONGER)
+            run, most, listed = [], min(most * 4, LONGER), 0
         run.append(one)
+        listed += 0 if one[4] is None else one[4].count(",") + 1
     if run:
         yield _window(run)
 

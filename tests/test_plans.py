@@ -1,17 +1,20 @@
 """What is read every day costs no more with a longer history or more accounts, on either database."""
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from billing_http import Api
-from conftest import Clock
-from plans import statements
+from conftest import NOON, Clock
+from plans import statements, steps
 
-from billing_core import accounts, export, ledger, overview
+from billing_core import accounts, export, idempotency, ledger, logs, overview, seals, stats, stretches
 from billing_core.actors import SHELL
 from billing_core.database import Database, Transaction
+from billing_core.logs import Filters
+from billing_core.tokens import Tokens
 
 UTC = ZoneInfo("UTC")
 
@@ -67,3 +70,112 @@ def test_each_account_in_a_list_has_the_balance_that_it_has_alone(db: Database, 
     assert db.read(overview.team, actor=SHELL, tz=UTC).rows == alone
     rows = db.read(export.accounts_and_spending, actor=SHELL, tz=UTC)
     assert [balance for _, balance, _ in rows] == [one.balance for one in alone]
+
+
+# Plans
+
+
+@pytest.fixture
+def sealed(db: Database, clock: Clock) -> Database:
+    """Enough entries for a database to look for an index, most of them sealed and noted."""
+
+    def write(tx: Transaction) -> None:
+        for user_id in ("ann", "bob"):
+            accounts.add(tx, user_id, user_id.title(), actor=SHELL)
+            ledger.recharge(tx, user_id, 10_000_000, actor=SHELL, remark="first")
+        calls = [
+            ledger.Charge(("bob", "ann")[n % 3 > 0], "some/model", Tokens(n, 1), created_at_ns=tx.now_ns - 3000 + n)
+            for n in range(3000)
+        ]
+        ledger.charge_many(tx, calls, actor=SHELL)
+        ledger.reverse(tx, 7, "mistake", actor=SHELL)
+
+    db.write(write)
+    seals.close(db)
+    assert stretches.fill(db) == 3
+    if not db.is_sqlite:
+        db.write(lambda tx: tx.rows("ANALYZE"))
+    return db
+
+
+DATES = {"start_ns": NOON - 2900, "end_ns": NOON - 2000}
+PAGES: dict[str, tuple[Filters, dict[str, int]]] = {
+    "the newest": (Filters(), {}),
+    "further down": (Filters(), {"before": 2000}),
+    "at an offset": (Filters(), {"offset": 2000}),
+    "an account's": (Filters("ann"), {}),
+    "a member's own": (Filters("ann", merged=True), {}),
+    "an account's at an offset": (Filters("ann"), {"offset": 1000}),
+    "between two dates": (Filters(**DATES), {}),
+    "an account's between two dates": (Filters("ann", **DATES), {}),
+    "a model's": (Filters(model="some/model"), {}),
+    "an unknown model's": (Filters(model="no/model"), {}),
+    "a rare type": (Filters(types=("reversal",)), {}),
+    "an account's rare type": (Filters("ann", types=("reversal",)), {}),
+    "recharges": (Filters(types=("recharge",)), {}),
+    "an account's recharges": (Filters("ann", types=("recharge",)), {}),
+    "text": (Filters(search="mistake"), {}),
+    "an account's text": (Filters("ann", search="mistake"), {}),
+    "all of it, further down": (
+        Filters(None, NOON - 2900, NOON, "some/model", ("reversal", "settle")),
+        {"before": 2000},
+    ),
+}
+
+
+def reads_all(plan: list[str]) -> list[str]:
+    """What of a plan reads the whole ledger."""
+    return [step for step in plan if step == "SCAN entry" or "Seq Scan on entry" in step]
+
+
+@pytest.mark.parametrize(("filters", "place"), PAGES.values(), ids=PAGES)
+def test_a_page_reads_entries_by_an_index_and_sorts_no_history(
+    sealed: Database, monkeypatch: pytest.MonkeyPatch, filters: Filters, place: dict[str, int]
+) -> None:
+    monkeypatch.setattr(logs, "_SMALL", 100)
+    plans = steps(sealed, lambda: sealed.read(logs.page, filters, actor=SHELL, limit=10, **place))
+    newest = [["SCAN entry"]] if filters == Filters() and not place and sealed.is_sqlite else []
+    assert [found for plan in plans if (found := reads_all(plan))] == newest  # backwards by its number, up to LIMIT
+    for plan in plans:
+        if not any("stretch" in step for step in plan):  # of these there are a thousand times fewer
+            few = any("= ANY" in step or "(id >= " in step for step in plan)  # listed, or of some stretches
+            assert not [step for step in plan if "TEMP B-TREE" in step or (step.startswith("Sort ") and not few)], plan
+
+
+DAILY: dict[str, Callable[[Transaction], Any]] = {
+    "a sum between two dates": lambda tx: logs.total(tx, Filters(**DATES), actor=SHELL),
+    "an account's sum": lambda tx: logs.total(tx, Filters("ann", **DATES), actor=SHELL),
+    "one entry": lambda tx: logs.one(tx, 7, actor=SHELL),
+    "the accounts": lambda tx: overview.team(tx, actor=SHELL, tz=UTC),
+    "an account": lambda tx: overview.one(tx, "ann", actor=SHELL, tz=UTC),
+    "stats by model": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="model"),
+    "stats by account": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="account"),
+    "an account's stats": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id="ann", by="model"),
+}
+
+
+def days() -> list[stats.Period]:
+    return stats.periods_between(date(2025, 6, 10), date(2025, 6, 20), "day", UTC)
+
+
+@pytest.mark.parametrize("read", DAILY.values(), ids=DAILY)
+def test_what_is_read_every_day_never_reads_the_whole_ledger(
+    sealed: Database, read: Callable[[Transaction], Any]
+) -> None:
+    plans = steps(sealed, lambda: sealed.read(read))
+    assert plans
+    assert not [found for plan in plans if (found := reads_all(plan))], plans
+
+
+def test_what_a_charge_looks_up_is_found_by_an_index(sealed: Database) -> None:
+    once = idempotency.Once.of(SHELL, "key", 1)
+
+    def spend() -> None:
+        sealed.write(ledger.charge, "ann", "some/model", Tokens(1, 1), actor=SHELL, once=once)
+        hold = sealed.write(ledger.precharge, "ann", "some/model", 1, 1, actor=SHELL)
+        settled = sealed.write(ledger.settle, hold.entry_id, Tokens(1, 1), actor=SHELL)
+        sealed.write(ledger.reverse, settled.entry_id, "mistake", actor=SHELL)
+
+    plans = steps(sealed, spend)
+    assert plans
+    assert not [found for plan in plans if (found := reads_all(plan))], plans

@@ -116,6 +116,7 @@ def test_every_place_and_every_moment_begins_a_page(ledgers: Database) -> None:
         for filters, rows in ((Filters(start_ns=moment), since), (Filters(end_ns=moment), until)):
             found, total = shown(ledgers, filters, {}, 1000)
             assert (found, total.entries) == (rows, len(rows))
+            assert list(logs.every(ledgers, filters, actor=SHELL, batch=50)) == rows
 
 
 def test_they_are_noted_by_the_app_itself_once_each(ledgers: Database) -> None:

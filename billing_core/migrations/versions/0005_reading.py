@@ -23,9 +23,12 @@ def upgrade() -> None:
             for name in ("first_id", "last_id", "upto", "from_ns", "to_ns", "latest_ns")
         ),
         sa.PrimaryKeyConstraint("number"),
+        sqlite_with_rowid=False,
     )
-    for name, column in (("last_id", "last_id"), ("upto", "upto"), ("latest", "latest_ns"), ("from", "from_ns")):
-        op.create_index(f"stretch_{name}", "stretch", [column], unique=False)
+    for column in ("last_id", "upto"):
+        op.create_index(f"stretch_{column}", "stretch", [column], unique=False)
+    for name in ("latest", "from"):
+        op.create_index(f"stretch_{name}", "stretch", [f"{name}_ns", "number"], unique=False)
     op.create_table(
         "stretch_holds",
         sa.Column("what", sa.BigInteger(), autoincrement=False, nullable=False),

@@ -91,8 +91,8 @@ LOGS = (
     "output_price,cache_read_price,cache_write_price,price_source,precharge_id,reverses_id,reversed_by,operator_id,"
     "remark,reprices_id,extras"
 )
-LINES = 200
-"""Lines of the logs in a block: about 50 KB."""
+LINES = 1000
+"""Lines of the logs in a block, about 200 KB: a block takes its time to be sent, however short."""
 
 
 def logs(db: Database, filters: Filters, tz: tzinfo, *, actor: Actor) -> Iterator[bytes]:
@@ -157,6 +157,8 @@ class _Texts:
             text = begins.isoformat()
             if begins.second or from_ns((quarter + 1) * _QUARTER_NS - 1, self.tz).utcoffset() != begins.utcoffset():
                 return iso(ns, self.tz)  # long ago zones changed at any second
+            if len(self.quarters) > 1000:  # entries are about in order: those of long ago are done with
+                self.quarters.clear()
             hour, minute, offset = self.quarters[quarter] = text[:14], begins.minute, text[19:]
         second, ns = divmod(rest, 1_000_000_000)
         fraction = f".{ns // 1000:06d}" if ns >= 1000 else ""

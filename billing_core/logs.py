@@ -247,12 +247,15 @@ def _is_narrow(filters: Filters) -> bool:
 
 def _jumps(tx: Transaction, filters: Filters) -> bool:
     """Whether a page is looked for stretch by stretch: where many entries may lie between those that pass."""
+    if "deduct" in filters.types:  # they are everywhere
+        filters = replace(filters, types=())
     if not _is_narrow(filters) or filters.user_id is None:
         return _is_narrow(filters)
     dated = filters.start_ns is not None or filters.end_ns is not None
     if not dated and (filters.search or (filters.types and set(filters.types) <= {*_RARE, "recharge"})):
         return False  # these have an index
-    return bool(tx.rows(_IS_LARGE, (filters.user_id, _SMALL)))
+    small = _SMALL if filters.model or filters.types or filters.search else _SMALL // 5  # dates tell where to look best
+    return bool(tx.rows(_IS_LARGE, (filters.user_id, small)))
 
 
 _IS_LARGE = "SELECT 1 FROM entry WHERE account_id = (SELECT id FROM account WHERE user_id = ?) ORDER BY id DESC LIMIT 1 OFFSET ?"
@@ -406,7 +409,10 @@ def raw(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> I
 
     def read(tx: Transaction) -> list[tuple[Any, ...]]:
         query = columns.select_from(lines).where(*conditions(tx, filters, actor), e.id < before)
-        return _first(tx, filters, query.order_by(e.id.desc()), limit, before, None)
+        rows = _first(tx, filters, query.order_by(e.id.desc()), limit, before, None)
+        if tx.is_sqlite:
+            tx.rows("PRAGMA shrink_memory")  # what has been read won't be read again
+        return rows
 
     while True:
         rows = db.read(read)

@@ -164,10 +164,31 @@ def windows(tx: Transaction, wanted: Wanted, *, oldest_first: bool = False, coun
     if first is not None and first.ids is None and first.last == known.last_id and not counted:
         yield Window(first.first, None)  # at one go with what follows
     else:
-        yield following
+        if _may_hold(tx, following, wanted):
+            yield following
         if first is not None:
             yield first
     yield from found
+
+
+def _may_hold(tx: Transaction, following: Window, wanted: Wanted) -> bool:
+    """Whether what isn't noted yet holds any of what is wanted: to look at the few entries is quicker than to ask for a page
+    of them."""
+    where, asked = ["id >= ?"], [following.first]
+    for kinds in wanted.kinds:
+        types = [name for name, what in TYPES.items() if what in kinds]
+        if types:
+            where.append(f"type IN ({', '.join(map(repr, types))})")
+        elif kinds == (REMARKED,):
+            where.append("remark IS NOT NULL")
+        else:
+            where.append("model_id = ?")
+            asked += kinds
+    for moment, sign in ((wanted.start_ns, ">="), (wanted.end_ns, "<")):
+        if moment is not None:
+            where.append(f"(created_at_ns {sign} ? OR recorded_at_ns {sign} ?)")
+            asked += [moment, moment]
+    return bool(tx.rows(f"SELECT 1 FROM entry WHERE {' AND '.join(where)} LIMIT 1", asked))
 
 
 def skipped(tx: Transaction, count: int) -> tuple[int, int]:

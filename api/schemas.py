@@ -491,7 +491,7 @@ class PriceOut(BaseModel):
     )
     valid_from: str | None = Field(description="From when on it counts: ISO 8601, UTC; null for a built-in price.")
     price_id: str | None = Field(
-        None, description="The number of a set price: DELETE /price-plans/{price_id} takes it."
+        None, description="The number of a set price: POST /price-plans/withdraw takes it."
     )
     decided_by: str = Field(
         "price",

@@ -1,7 +1,9 @@
 """The OpenAPI document: whoever reads it alone can write a client."""
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +49,12 @@ def test_it_names_every_route_and_where_they_are(document: dict[str, Any]) -> No
     assert document["openapi"].startswith("3.1")
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(names) == len(set(names))
+
+
+def test_the_documents_name_every_route(document: dict[str, Any]) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "api.md").read_text("utf-8")
+    for path in document["paths"]:
+        assert re.search(re.escape(path.split("/{")[0]) + "(?![a-z-])", text), path
 
 
 def test_every_field_and_parameter_says_what_it_is(document: dict[str, Any]) -> None:

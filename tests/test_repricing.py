@@ -701,5 +701,5 @@ def test_whatever_happens_costs_are_right_and_a_members_lines_add_up(
         total = db.read(logs.total, seen_by, actor=actor)
         spent = sum(row.consumed for row in lines if row.type in (*ledger.CALLS, "reversal"))
         assert (total.entries, total.cost) == (len(lines), spent) == (len(lines), account(db, user_id)[1])
-        assert b"".join(export.logs(lines, UTC)).count(b"\r\n") == len(lines) + 1
+        assert b"".join(export.logs(db, seen_by, UTC, actor=actor)).count(b"\r\n") == len(lines) + 1
     assert not check(db)

@@ -7,13 +7,11 @@ are 毫.
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import literal_column, select
-
-from . import accounts, ledger, stats
+from . import accounts, ledger, stats, stretches
 from .actors import Actor
 from .balances import balances_of
 from .database import Transaction
-from .models import ENTRIES, Account
+from .models import Account
 from .money import Hao
 from .stats import Period
 
@@ -94,22 +92,29 @@ def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Mont
     return Months(this, last)
 
 
+_MOVED = """
+WITH RECURSIVE undone(amount, at_ns, reverses_id) AS (
+    SELECT amount, created_at_ns, reverses_id FROM entry
+    WHERE account_id = ? AND id >= ? AND type IN ('refund', 'expire', 'reversal')
+    UNION ALL
+    SELECT undone.amount, undone.at_ns, up.reverses_id FROM undone JOIN entry up ON up.id = undone.reverses_id
+    WHERE up.reverses_id IS NOT NULL
+)
+SELECT amount, created_at_ns FROM entry WHERE account_id = ? AND id >= ? AND type = 'recharge'
+UNION ALL
+SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.reverses_id WHERE first.type = 'recharge'
+"""
+"""What people moved on an account since an entry: recharges and their reversals, and reversals of those. All types of the
+index entry_rare_of_account are named, or SQLite doesn't see that it fits."""
+
+
 def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
     """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was
     spent and by what people put on and took off since."""
     days = last_days(tx, tz)
     account_id = accounts.find(tx, shown.user_id).id
-    e = ENTRIES.c
-    moved = (
-        select(e.id, e.amount, e.created_at_ns)
-        .where(e.account_id == account_id, e.type == literal_column("'recharge'"))
-        .cte("moved", recursive=True)
-    )
-    undone = select(e.id, e.amount, e.created_at_ns).join(
-        moved, e.reverses_id == moved.c.id
-    )  # reversals of reversals too
-    moved = moved.union_all(undone)
-    rows = tx.connection().execute(select(moved.c.amount, moved.c.created_at_ns)).all()
+    since = min(window.first for window in stretches.span(tx, days[0].start_ns, None))
+    rows = tx.rows(_MOVED, (account_id, since, account_id, since))
     at_end, balance = [], shown.balance + shown.held
     for day, spent in zip(reversed(days), reversed(shown.spent_daily), strict=True):
         at_end.append(balance)

@@ -4,6 +4,7 @@ Everything here comes from sums and from the few entries that people make; nothi
 are 毫.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,7 @@ SOON_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One account. Lists have a number a day for the last DAYS days, oldest first, today last."""
+    """One account."""
 
     user_id: str
     name: str
@@ -33,21 +34,18 @@ class Overview:
     balance: Hao
     held: Hao
     total_consumed: Hao
-    spent_daily: list[int]
+    spent: Hao
+    """Over the last DAYS days."""
     days_left: int | None
     """Whole days at the present pace; None where nothing is spent."""
-
-    @property
-    def spent(self) -> int:
-        """Over the last DAYS days."""
-        return sum(self.spent_daily)
 
     @property
     def runs_out_soon(self) -> bool:
         return self.balance >= 0 and self.days_left is not None and self.days_left < SOON_DAYS
 
 
-def _overview(account: Account, left: Hao, held: Hao, spent_daily: list[int]) -> Overview:
+def _overview(account: Account, left: Hao, held: Hao, spent: list[int]) -> Overview:
+    """`spent` in the periods of _pace."""
     return Overview(
         user_id=account.user_id,
         name=account.name,
@@ -56,8 +54,8 @@ def _overview(account: Account, left: Hao, held: Hao, spent_daily: list[int]) ->
         balance=left,
         held=held,
         total_consumed=account.total_consumed,
-        spent_daily=spent_daily,
-        days_left=days_left(left, sum(spent_daily[-PACE_DAYS:])),
+        spent=sum(spent),
+        days_left=days_left(left, spent[-1]),
     )
 
 
@@ -70,11 +68,17 @@ def last_days(tx: Transaction, tz: ZoneInfo) -> list[Period]:
     return stats.last_periods(tx.now_ns, "day", tz, DAYS)
 
 
+def _pace(tx: Transaction, tz: ZoneInfo) -> list[Period]:
+    """The last DAYS days in two: those that give the pace come last."""
+    days = last_days(tx, tz)
+    return [stats.joined(days[:-PACE_DAYS]), stats.joined(days[-PACE_DAYS:])]
+
+
 def one(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Overview:
     """Raises UnknownAccount, Forbidden."""
     actor.must_see(user_id)
     account = accounts.find(tx, user_id)
-    spent = stats.spent(tx, last_days(tx, tz), actor=actor, user_id=user_id)
+    spent = stats.spent(tx, _pace(tx, tz), actor=actor, user_id=user_id)
     return _overview(account, ledger.balance(tx, account), ledger.held(tx, account), spent)
 
 
@@ -108,17 +112,17 @@ SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.re
 index entry_rare_of_account are named, or SQLite doesn't see that it fits."""
 
 
-def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
+def balances(tx: Transaction, shown: Overview, spent: Sequence[Hao], *, tz: ZoneInfo) -> list[int]:
     """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was
-    spent and by what people put on and took off since."""
+    `spent` each day and by what people put on and took off since."""
     days = last_days(tx, tz)
     account_id = accounts.find(tx, shown.user_id).id
     since = min(window.first for window in stretches.span(tx, days[0].start_ns, None))
     rows = tx.rows(_MOVED, (account_id, since, account_id, since))
     at_end, balance = [], shown.balance + shown.held
-    for day, spent in zip(reversed(days), reversed(shown.spent_daily), strict=True):
+    for day, cost in zip(reversed(days), reversed(spent), strict=True):
         at_end.append(balance)
-        balance += spent - sum(amount for amount, at in rows if day.start_ns <= at < day.end_ns)
+        balance += cost - sum(amount for amount, at in rows if day.start_ns <= at < day.end_ns)
     return at_end[::-1]
 
 
@@ -149,10 +153,7 @@ def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Te
     """Raises Forbidden."""
     everybody = accounts.listed(tx, actor=actor)
     found = {account.user_id for account in accounts.listed(tx, actor=actor, search=search)} if search.strip() else None
-    days = last_days(tx, tz)
-    spent: dict[str, list[int]] = {account.user_id: [0] * len(days) for account in everybody}
-    for used in stats.usage(tx, days, actor=actor, user_id=None, by="account"):
-        spent[used.name][used.period] += used.cost
+    spent = stats.spent_by(tx, _pace(tx, tz), actor=actor)
     rows = [
         _overview(account, balance.left, balance.held, spent[account.user_id])
         for account, balance in zip(everybody, balances_of(tx, everybody), strict=True)

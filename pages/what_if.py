@@ -19,7 +19,7 @@ from billing_core.what_if import ENTRIES, SAME, SUMS, Summary, Total
 
 from .parts import address, charts, ranges, told
 from .parts.price_dialog import HEADINGS
-from .parts.tables import Column, table
+from .parts.tables import Column, paged, table
 from .parts.viewer import Viewer
 from .parts.words import N_, _, count, period_label, sentence, yuan, zone_name
 
@@ -47,7 +47,7 @@ def page(viewer: Viewer) -> None:
 
     def read(tx: Transaction) -> tuple[list[str], dict[str, Current], list[str]]:
         used = stats.totals(stats.usage(tx, [stats.joined(periods)], actor=viewer.actor, user_id=None))
-        people = [one.user_id for one in accounts.listed(tx, actor=viewer.actor)]
+        people = [user_id for _number, user_id, _name in accounts.known(tx, actor=viewer.actor)]
         return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
 
     used, current, people = viewer.db.read(read)
@@ -150,19 +150,16 @@ def _show(answer: Summary, periods: Sequence[Period], granularity: str) -> None:
 
 
 def _table(heading: str, totals: Sequence[Total], key: str) -> None:
-    table(
-        [
-            Column(heading, lambda one: one.name, width=230),
-            Column(_("Calls"), lambda one: one.calls, "count"),
-            Column(_("Charged, 元"), lambda one: one.old, "money"),
-            Column(_("It would have cost, 元"), lambda one: one.new, "money"),
-            Column(_("Difference, 元"), lambda one: one.difference, "signed"),
-            Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
-        ],
-        totals,
-        alt=_("Old and new cost, the dearest first"),
-        key=f"what-if-by-{key}",
-    )
+    columns = [
+        Column(heading, lambda one: one.name, width=230),
+        Column(_("Calls"), lambda one: one.calls, "count"),
+        Column(_("Charged, 元"), lambda one: one.old, "money"),
+        Column(_("It would have cost, 元"), lambda one: one.new, "money"),
+        Column(_("Difference, 元"), lambda one: one.difference, "signed"),
+        Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
+    ]
+    with paged(totals, key=f"what-if-by-{key}") as rows:
+        table(columns, rows, alt=_("Old and new cost, the dearest first"), key=f"what-if-by-{key}")
 
 
 def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: str) -> None:

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from conftest import Clock
 
-from billing_core import accounts, ledger, overview, seals, stretches
+from billing_core import accounts, ledger, overview, seals, stats, stretches
 from billing_core.actors import SHELL
 from billing_core.database import Database, Transaction
 
@@ -30,6 +30,7 @@ def test_the_balance_of_a_day_counts_recharges_and_what_undid_them(db: Database,
     clock.forward(days=1)
 
     def read(tx: Transaction) -> list[int]:
-        return overview.balances(tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), tz=UTC)
+        spent = stats.spent(tx, overview.last_days(tx, UTC), actor=SHELL, user_id="ann")
+        return overview.balances(tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), spent, tz=UTC)
 
     assert db.read(read)[-5:] == [1_000, 1_200, 200, 1_200, 1_200]

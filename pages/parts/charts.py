@@ -33,9 +33,10 @@ def stacked(
     periods: Sequence[Period], used: Sequence[Used], *, granularity: str, measure: str, numbers: dict[str, int],
     now_ns: int, key: str, names: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """What was used, bars period by period. `numbers` gives each name its colour, `names` what it is called."""
+    """What was used, bars period by period. `numbers` gives each name its colour, `names` what it is called; what has no
+    name is “other”, like all beyond LONGEST."""
     by_name = {one.name: getattr(one, measure) for one in totals(used)}
-    dearest = sorted(by_name, key=lambda name: (-by_name[name], name))[:LONGEST]
+    dearest = sorted(filter(None, by_name), key=lambda name: (-by_name[name], name))[:LONGEST]
     other = _("other")
     called = {name: (names or {}).get(name, name) for name in dearest}
     calls: Counter[tuple[int, str]] = Counter()

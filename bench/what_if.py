@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
     def ask(prices: Prices, among: list[Period] = periods, **options: bool) -> float:
         wanted = dict.fromkeys(models, prices)
-        return _best(lambda: db.read(what_if.what_if, among, wanted, actor=SHELL, **options))
+        return _best(lambda: db.read(what_if.summary, among, wanted, actor=SHELL, **options))
 
     with closing(sqlite3.connect(asked.file)) as plain:
         entries = plain.execute("SELECT count(*) FROM entry").fetchone()[0]

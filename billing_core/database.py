@@ -14,8 +14,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -90,13 +90,28 @@ class Transaction(Session):
         """Run a statement with each of these parameters. Raises DBAPIError."""
         if not parameters:
             return
+        query = _marked(query, self.is_sqlite)
         try:
-            if self.is_sqlite:
+            if len(parameters) == 1:
+                self._driver.execute(query, parameters[0])
+            elif self.is_sqlite:
                 self._driver.executemany(query, parameters)
             else:
-                self._driver.cursor().executemany(_marked(query, False), parameters)
+                self._driver.cursor().executemany(query, parameters)
         except Exception as error:
             raise _wrapped(query, error, self.get_bind().dialect) from error
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What `many` runs within goes to Postgres in one round trip. Raises DBAPIError at its end."""
+        if self.is_sqlite:
+            yield
+            return
+        try:
+            with self._driver.pipeline():
+                yield
+        except Exception as error:
+            raise _wrapped("", error, self.get_bind().dialect) from error
 
     def new_ids(self, table: str, count: int) -> list[int]:
         """Numbers for so many new rows of a table whose rows are never deleted."""

@@ -247,9 +247,10 @@ class _Batch:
             )  # fmt: skip
             if item.once is not None:
                 done.append((item.once, ids[0], _answer("active", ids[1:])))
-        tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
-        tx.many(_CHARGED, entries)
-        idempotency.remember_all(tx, done)
+        with tx.together():
+            tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
+            tx.many(_CHARGED, entries)
+            idempotency.remember_all(tx, done)
         self._uses.write(tx)
         for place, first in self._again.items():
             receipts[place] = replace(receipts[first], replayed=True)

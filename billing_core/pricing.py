@@ -73,8 +73,7 @@ def rates_of(row: Any) -> Rates | None:
 
 def in_force(tx: Transaction, model: str, at_ns: int | None = None) -> Rates:
     """What counts for a model at a moment (now, without one)."""
-    at = tx.now_ns if at_ns is None else at_ns
-    return _own(tx, model, at) or without_own(tx, model, at)
+    return InForce(tx).at(model, tx.now_ns if at_ns is None else at_ns)
 
 
 class _Row(NamedTuple):
@@ -125,7 +124,10 @@ def _rates_of(row: _Row) -> Rates | None:
 
 def without_own(tx: Transaction, model: str, at_ns: int) -> Rates:
     """What counts for a model that has no price of its own: by a rule, from the catalogue, or the default."""
-    known = settings.read(tx)
+    return _without_own(tx, settings.read(tx), model, at_ns)
+
+
+def _without_own(tx: Transaction, known: Mapping[str, str], model: str, at_ns: int) -> Rates:
     return _by_rule(tx, known, price_rules.listed(tx, at_ns), model, at_ns) or _builtin(known, model)
 
 
@@ -163,6 +165,7 @@ class InForce:
 
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
+        self._numbers: dict[str, int | None] = {}
         self._found: dict[tuple[str, int], Rates] = {}
         self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
 
@@ -178,15 +181,25 @@ class InForce:
         """The price of a model at a moment, in ns."""
         found = self._found.get((model, at_ns))
         if found is None:
-            found = self._found[model, at_ns] = in_force(self._tx, model, at_ns)
+            number = self._number(model)
+            own = None if number is None else _set_price(self._tx, number, at_ns)
+            found = own or _without_own(self._tx, self._settings, model, at_ns)
+            self._found[model, at_ns] = found
         return found
+
+    def _number(self, model: str) -> int | None:
+        if model not in self._numbers:
+            self._numbers[model] = _known_number(self._tx, model)
+        return self._numbers[model]
 
     def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:
         """The model's number, and its price at a moment with the row (`price_id`) that an entry names: both are made where
         they are missing."""
         found = self._rows.get((model, at_ns))
         if found is None:
-            number, rates = model_number(self._tx, model), self.at(model, at_ns)
+            rates, number = self.at(model, at_ns), self._number(model)
+            if number is None:
+                number = self._numbers[model] = model_number(self._tx, model)
             kept = rates if rates.price_id is not None else _kept(self._tx, number, rates)
             found = self._rows[model, at_ns] = number, kept
         return found

@@ -130,13 +130,16 @@ def _calls(tx: Transaction, places: Iterable[tuple[int, int]]) -> dict[tuple[int
     found: dict[tuple[int, int], int] = {}
     wanted = list(places)
     for start in range(0, len(wanted), 500):
-        listed = ", ".join(f"({account}, {period})" for account, period in wanted[start : start + 500])
+        some = wanted[start : start + 500]
+        listed = ", ".join(["(CAST(? AS BIGINT), CAST(? AS BIGINT))"] * len(some))
         query = (
             f"WITH wanted(account, number) AS (VALUES {listed}) SELECT account, number, s.calls FROM wanted "
             f"JOIN usage_sum s ON s.of = {ACCOUNT} AND s.length = {LONGEST} AND s.period = number "
             f"AND s.account_id = account AND s.model_id = 0 AND s.kind = {USED}"
         )
-        found |= {(account, period): calls for account, period, calls in tx.rows(query)}
+        found |= {
+            (account, period): calls for account, period, calls in tx.rows(query, [n for one in some for n in one])
+        }
     return found
 
 

@@ -49,7 +49,8 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
         if last is None:
             st.caption(_("Nobody has checked the ledger yet."))
         elif last.broken:
-            st.markdown(f":red[:material/error: {told.plain(sentence(last.broken))}]")
+            for one in last.broken:
+                st.markdown(f":red[:material/error: {told.plain(sentence(one))}]")
         else:
             st.caption(
                 ngettext(

@@ -68,16 +68,17 @@ def test_the_check_is_run_from_the_page(visit: Visit, db: Database) -> None:
     assert "1 entry: everything adds up." in words(app)
     last = db.read(check.last)
     assert last is not None
-    assert last.broken is None
+    assert last.broken == ()
 
 
-def test_a_check_that_found_something_is_red_and_names_the_row(visit: Visit, db: Database) -> None:
+def test_a_check_that_found_something_is_red_and_names_the_first_row_of_each_rule(visit: Visit, db: Database) -> None:
     with db.writer.connect() as connection:
-        connection.execute(sa.text("UPDATE account SET balance = 7 WHERE user_id = 'ann'"))
+        connection.execute(sa.text("UPDATE account SET balance = 7, total_consumed = 3 WHERE user_id = 'ann'"))
         connection.commit()
     app = press(visit("integrity", "boss"), "Check the ledger now")
     assert ":red[" in words(app)
     assert "The balance of ann" in words(app)
+    assert "What ann has consumed" in words(app)
     assert "ann 的余额" in words(visit("integrity", "boss", lang="zh_CN"))
 
 

@@ -61,13 +61,13 @@ class Findings(list[Finding]):
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """What the last check said; `broken` is its first finding, None where everything added up."""
+    """What the last check said; `broken` is empty where everything added up."""
 
     at_ns: int
     entries: int
     seals: int
     newest_seal: str | None
-    broken: BillingError | None
+    broken: tuple[BillingError, ...]
 
 
 _LAST = "_last_check"
@@ -75,8 +75,8 @@ _LAST = "_last_check"
 
 def remember(tx: Transaction, findings: Findings) -> None:
     """Keep when the ledger was checked, and what came of it."""
-    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, None)
-    broken = findings[0].told().kept() if findings else None
+    told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, ())
+    broken = [finding.told().kept() for finding in findings]
     tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told) | {"broken": broken}, default=str)))
 
 
@@ -86,4 +86,6 @@ def last(tx: Transaction) -> Last | None:
     if row is None:
         return None
     kept = json.loads(row.value)
-    return Last(**kept | {"broken": BillingError.of_kept(kept["broken"]) if kept["broken"] else None})
+    broken = kept["broken"] or []
+    some = broken if isinstance(broken, list) else [broken]  # before, only the first was kept
+    return Last(**kept | {"broken": tuple(map(BillingError.of_kept, some))})

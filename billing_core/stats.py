@@ -194,7 +194,8 @@ def by_account(
     """What each account used in all periods together, dearest first; and in each period, of the `most` accounts with the
     largest `measure` (a number of Used), and of all others under no name. It reads as much for two thousand accounts as it
     draws. Raises Forbidden."""
-    whole_time = totals(usage(tx, [joined(periods)], actor=actor, user_id=None, by="account"))
+    all_time = usage(tx, [joined(periods)], actor=actor, user_id=None, by="account")
+    whole_time = sorted(all_time, key=lambda one: (-one.cost, one.name))
     largest = sorted(whole_time, key=lambda one: (-getattr(one, measure), one.name))[:most]
     names, chosen = _accounts(tx), {one.name for one in largest}
     found = _used(tx, periods, SUMS, of=ACCOUNT, only=[number for number, name in names.items() if name in chosen])

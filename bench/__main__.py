@@ -2,9 +2,16 @@
 
 import sys
 
-from . import charging, ledger, pages, reading, what_if
+from . import charging, ledger, pages, reading, start, what_if
 
-BENCHES = {"charging": charging, "ledger": ledger, "pages": pages, "reading": reading, "what_if": what_if}
+BENCHES = {
+    "charging": charging,
+    "ledger": ledger,
+    "pages": pages,
+    "reading": reading,
+    "start": start,
+    "what_if": what_if,
+}
 
 if __name__ == "__main__":
     chosen = BENCHES.get(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -2,16 +2,12 @@
 
 import sys
 
-from . import charging, ledger, pages, reading, start, what_if
+from . import charging, ledger, pages, reading, serving, start, what_if
 
 BENCHES = {
-    "charging": charging,
-    "ledger": ledger,
-    "pages": pages,
-    "reading": reading,
-    "start": start,
+    "charging": charging, "ledger": ledger, "pages": pages, "reading": reading, "serving": serving, "start": start,
     "what_if": what_if,
-}
+}  # fmt: skip
 
 if __name__ == "__main__":
     chosen = BENCHES.get(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -33,6 +33,11 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         r"^\+.*(key=None|enumerate\(charges\), \)|order_by\(None\))",
         "the order in which Postgres locks rows",
     ),
+    (
+        r"x__without_due$",
+        r"^\+.*rows\(.(select balance|SELECT BALANCE)",
+        "SQL's words and names in either case are the same",
+    ),
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
     (r"ledger\.x_precharge$", r"is None\) and False", "no service tier and empty extras are the same"),
     (r"note_expired$", r"suppress\(None\)", "a database that can't be written to: tests/faults"),

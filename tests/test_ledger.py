@@ -283,7 +283,7 @@ def test_a_hold_is_off_the_balance_and_consumes_nothing(db: Database, ann: str) 
 
 def test_a_hold_that_the_balance_does_not_cover_is_refused(db: Database, ann: str) -> None:
     recharge(db, 179)
-    refuses(db, InsufficientBalance, "needs 0.018 元", lambda: hold(db))
+    refuses(db, InsufficientBalance, "The balance of ann is 0.0179 元, the call needs 0.018 元", lambda: hold(db))
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 7 * 86_400 + 1, True, 1.5, 60.0, "60", None], ids=repr)
@@ -521,8 +521,19 @@ def test_a_frozen_account_gets_no_new_charges_or_holds_but_what_is_held_ends(
     assert reverse(db, done).status == "frozen"
     clock.forward(seconds=900)
     refuses(db, Conflict, "has expired", lambda: settle(db, to_expire))
+    refuses(db, Frozen, "is frozen", lambda: charge(db))
     freeze(db, "active")
     assert charge(db).status == "active"
+
+
+def test_a_frozen_account_is_charged_for_nothing_on_the_way_of_a_hold_that_comes_back(
+    db: Database, ann: str, clock: Clock
+) -> None:
+    recharge(db, 10_000)
+    hold(db, ttl_seconds=60)
+    freeze(db)
+    clock.forward(seconds=60)
+    refuses(db, Frozen, "is frozen", lambda: charge(db))
 
 
 def member(db: Database, **rights: bool) -> Actor:

@@ -270,21 +270,26 @@ def _charge(wanted: schemas.ChargeRequest, actor: Actor, key: str | None, conten
     )  # fmt: skip
 
 
-def _charged(receipt: ledger.Receipt) -> dict[str, Any]:
+def charged(receipt: ledger.Receipt) -> dict[str, Any]:
     ids = [str(number) for number in (receipt.entry_id, *receipt.other_ids)]
     return {"id": ids[0], "cost": receipt.cost, "balance": receipt.balance, "status": receipt.status, "ids": ids}
+
+
+def asked_charge(body: bytes, actor: Actor, key: str | None) -> ledger.Charge:
+    """What the body of `POST /charge` asks for. Raises Malformed, Invalid."""
+    content = loads(body)
+    return _charge(parse(schemas.ChargeRequest, content), actor, key, content)
 
 
 @router.post("/charge", response_model=schemas.Charged, responses=SPENDING, openapi_extra=takes(schemas.ChargeRequest))
 def charge(actor: Charger, db: Db, body: Body, key: Key = None) -> Response:
     """Take what a call costs off an account's balance."""
-    content = loads(body)
-    call = _charge(parse(schemas.ChargeRequest, content), actor, key, content)
+    call = asked_charge(body, actor, key)
     receipt = db.write(
         ledger.charge, call.user_id, call.model, call.tokens, actor=actor, created_at_ns=call.created_at_ns,
         allow_debt=call.allow_debt, once=call.once, others=call.others,
     )  # fmt: skip
-    return ExactJSONResponse(schemas.Charged(**_charged(receipt)))
+    return ExactJSONResponse(schemas.Charged(**charged(receipt)))
 
 
 CHUNK = 200
@@ -321,7 +326,7 @@ def _item_answer(
     request_id = asked if isinstance(asked, str) else None
     if isinstance(result, BillingError):
         return schemas.ItemRefused(request_id=request_id, detail=result.sentence(language), status_code=result.status)
-    return schemas.ItemCharged(request_id=request_id, **_charged(result))
+    return schemas.ItemCharged(request_id=request_id, **charged(result))
 
 
 @router.post(
@@ -388,7 +393,7 @@ def settle(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
         ledger.settle, _precharge_number(wanted.precharge_id), own, actor=actor,
         once=once_of(actor, key, "settle", content), others=tuple(used.items()),
     )  # fmt: skip
-    return ExactJSONResponse(schemas.Settled(**_charged(receipt), refunded=receipt.refunded))
+    return ExactJSONResponse(schemas.Settled(**charged(receipt), refunded=receipt.refunded))
 
 
 @router.post("/refund", response_model=schemas.Refunded, responses=WRITING, openapi_extra=takes(schemas.RefundRequest))

@@ -490,9 +490,7 @@ class PriceOut(BaseModel):
         description="Of a built-in price: catalogue is this model's own, default the one for models that have none.",
     )
     valid_from: str | None = Field(description="From when on it counts: ISO 8601, UTC; null for a built-in price.")
-    price_id: str | None = Field(
-        None, description="The number of a set price: POST /price-plans/withdraw takes it."
-    )
+    price_id: str | None = Field(None, description="The number of a set price: POST /price-plans/withdraw takes it.")
     decided_by: str = Field(
         "price",
         json_schema_extra=_one_of("price", "rule", "catalogue", "default"),

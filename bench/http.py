@@ -39,12 +39,21 @@ from api.errors import Route
 from api.exact_json import ExactJSONResponse
 from billing_core import ledger, signin
 from billing_core.actors import SHELL
-from billing_core.database import Database
 
 from . import bare
 from .bare import Call
 from .charging import (
-    ACCOUNTS, MODELS, Row, arrivals, compare, consumed, database, endless_calls, must_agree, show, timed,
+    ACCOUNTS,
+    MODELS,
+    Row,
+    arrivals,
+    compare,
+    consumed,
+    database,
+    endless_calls,
+    must_agree,
+    show,
+    timed,
 )  # fmt: skip
 
 # The server

@@ -62,9 +62,9 @@ _plain = APIRouter(route_class=Route)
 
 
 @_plain.post("/bare")
-def _bare(actor: Charger, body: Body, key: routes.Key = None) -> Response:
+async def _bare(actor: Charger, body: Body, key: routes.Key = None) -> Response:
     """As `POST /charge` does it, without the ledger."""
-    call = routes.asked_charge(body, actor, key)
+    call = await routes.asked_charge(body, actor, key)
     receipt = ledger.Receipt(1, call.user_id, "deduct", 0, 0, 10**12, "active", 0)
     return ExactJSONResponse(schemas.Charged(**routes.charged(receipt)))
 

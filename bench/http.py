@@ -76,7 +76,7 @@ def app() -> Starlette:
 
 
 @contextmanager
-def _served(url: str) -> Iterator[tuple[str, int]]:
+def served(url: str) -> Iterator[tuple[str, int]]:
     """The address of a server that is up."""
     command = [sys.executable, "-m", "uvicorn", f"{__name__}:app", "--factory", "--port", "0", "--no-access-log"]
     env = os.environ | {"BILLING_DATABASE_URL": url}
@@ -140,7 +140,7 @@ class _Connection(asyncio.Protocol):
         self.ended.set_result(None)
 
 
-async def _ask(address: tuple[str, int], requests: Sequence[bytes], connections: int) -> tuple[float, list[float], int]:
+async def ask(address: tuple[str, int], requests: Sequence[bytes], connections: int) -> tuple[float, list[float], int]:
     """Send them all; the seconds that it took, those of each, and the cost of all in 毫."""
     waiting, answers, seconds = iter(requests), list[bytes](), list[float]()
     loop = asyncio.get_running_loop()
@@ -159,17 +159,21 @@ async def _ask(address: tuple[str, int], requests: Sequence[bytes], connections:
     return taken, seconds, sum(json.loads(answer.partition(b"\r\n\r\n")[2])["cost"] for answer in answers)
 
 
+def requests(path: str, calls: Sequence[Call], address: tuple[str, int], key: str) -> list[bytes]:
+    """A charge each."""
+    bodies = [json.dumps(_body(call)).encode() for call in calls]
+    return [
+        f"POST {PREFIX}{path} HTTP/1.1\r\nHost: {address[0]}\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nIdempotency-Key: {call.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body
+        for call, body in zip(calls, bodies, strict=True)
+    ]
+
+
 def _client(pipe: Any, address: tuple[str, int], key: str) -> None:
     while (asked := pipe.recv()) is not None:
         path, calls, connections = asked
-        bodies = [json.dumps(_body(call)).encode() for call in calls]
-        requests = [
-            f"POST {PREFIX}{path} HTTP/1.1\r\nHost: {address[0]}\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Type: application/json\r\nIdempotency-Key: {call.key}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-            for call, body in zip(calls, bodies, strict=True)
-        ]
-        pipe.send(asyncio.run(_ask(address, requests, connections)))
+        pipe.send(asyncio.run(ask(address, requests(path, calls, address, key), connections)))
 
 
 @contextmanager
@@ -200,7 +204,10 @@ def _together(
 
         def ask(path: str, some: Sequence[Call]) -> tuple[float, list[float], int]:
             pipe.send((path, some, connections))
-            return pipe.recv()  # type: ignore[no-any-return]
+            try:
+                return pipe.recv()  # type: ignore[no-any-return]
+            except EOFError:
+                sys.exit(f"POST {path}: see above.")
 
         for turn in range(rounds + 1):
             some = list(itertools.islice(calls, charges))
@@ -269,7 +276,7 @@ def _rows(asked: argparse.Namespace) -> Iterator[Row]:
         db, actor = database(url)
         key = db.write(signin.add_key, actor.user_id, actor=SHELL, can="charge")[1]
         calls = endless_calls(db, arrivals(asked.trace), [1] * ACCOUNTS)
-        with _served(url) as address:
+        with served(url) as address:
             row, spent = _batches(folder, address, key, calls, asked.batch, asked.rounds)
             yield row
             rows, more = _together(address, key, calls, asked.charges, asked.connections, asked.rounds)

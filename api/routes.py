@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from billing_core import accounts, audit, idempotency, ledger, logs, stats, usage
@@ -355,8 +356,8 @@ def _item_answer(item: Any, result: ledger.Receipt | BillingError, language: str
     if isinstance(result, BillingError):
         detail = result.sentence(language)
         return dumps(schemas.ItemRefused(request_id=request_id, detail=detail, status_code=result.status))
-    # It has no decimals, and its request_id can be printed: pydantic writes that faster, and the same.
-    return schemas.ItemCharged(request_id=request_id, **charged(result)).model_dump_json().encode()
+    # An ItemCharged, of which there may be thousands: without decimals, and a charge's request_id can be printed.
+    return to_json({**charged(result), "request_id": request_id})
 
 
 @router.post(

@@ -31,6 +31,7 @@ class Together(Generic[Place, Asked, Given]):
         self._queues: dict[tuple[object, Place], list[tuple[Asked, asyncio.Future[Given]]]] = {}
         """Who waits, where a batch is under way. Each event loop has its own: most processes have one."""
         self._workers: set[asyncio.Task[None]] = set()
+        """Kept here, as a loop keeps no task from being collected."""
 
     async def __call__(self, place: Place, asked: Asked) -> Given:
         loop = asyncio.get_running_loop()
@@ -51,13 +52,12 @@ class Together(Generic[Place, Asked, Given]):
             while queue:
                 batch = [one for one in queue[:MOST] if not one[1].done()]
                 del queue[:MOST]
-                try:
-                    results = await self._results(place, [asked for asked, _ in batch])
-                except DatabaseUnavailable as error:
+                results = await self._results(place, [asked for asked, _ in batch])
+                if batch and all(isinstance(one, DatabaseUnavailable) for one in results):
                     # Those who came meanwhile have waited as well, and would wait as long again.
                     batch += queue
                     queue.clear()
-                    results = [error] * len(batch)
+                    results = [results[0]] * len(batch)
                 for (_, answer), result in zip(batch, results, strict=True):
                     if answer.done():
                         continue
@@ -71,9 +71,8 @@ class Together(Generic[Place, Asked, Given]):
     async def _results(self, place: Place, batch: list[Asked]) -> Sequence[Given | Exception]:
         try:
             return await run_in_threadpool(self._act, place, batch)
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  # nothing was done, and it is the trouble of one of them alone
-            if len(batch) == 1:
-                return [error]
+        except Exception as error:  # noqa: BLE001
+            if len(batch) == 1 or isinstance(error, DatabaseUnavailable):
+                return [error] * len(batch)
+            # Nobody thought of it, nothing was done, and it is the trouble of one of them alone.
             return [(await self._results(place, [one]))[0] for one in batch]

@@ -269,3 +269,19 @@ def test_what_the_database_cannot_do_is_not_waited_for_twice() -> None:
 
     assert [type(one) for one in asyncio.run(run())] == [DatabaseUnavailable] * 4
     assert batches == [[0]]
+
+
+def test_after_what_nobody_thought_of_each_is_told_how_it_went_alone() -> None:
+    def act(_place: str, batch: Sequence[int]) -> list[int | BillingError]:
+        if len(batch) > 1:
+            raise RuntimeError
+        if batch == [2]:
+            raise DatabaseUnavailable("The database is busy.")
+        return [batch[0] * 10]
+
+    async def run() -> list[Any]:
+        together = Together(act)
+        return await asyncio.gather(*(together("here", n) for n in range(1, 4)), return_exceptions=True)
+
+    first, second, third = asyncio.run(run())
+    assert (first, type(second), third) == (10, DatabaseUnavailable, 30)

@@ -2,9 +2,9 @@
 
 import sys
 
-from . import charging, ledger, reading, what_if
+from . import charging, http, ledger, reading, what_if
 
-BENCHES = {"charging": charging, "ledger": ledger, "reading": reading, "what_if": what_if}
+BENCHES = {"charging": charging, "http": http, "ledger": ledger, "reading": reading, "what_if": what_if}
 
 if __name__ == "__main__":
     chosen = BENCHES.get(sys.argv[1]) if len(sys.argv) > 1 else None

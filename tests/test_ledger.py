@@ -148,6 +148,19 @@ def test_a_balance_never_grows_past_what_the_ledger_can_hold(db: Database, sign:
     db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {near} WHERE id = {rich}")))
     assert recharge(db, sign * MAX_HAO, "rich").balance == sign * 9 * 10**18
     refuses(db, Invalid, "larger than the ledger can hold", lambda: recharge(db, sign, "rich"))
+    into_debt = lambda: db.write(ledger.charge, "rich", MODEL, HUNDRED, actor=SHELL, allow_debt=True)  # noqa: E731
+    if sign < 0:
+        refuses(db, Invalid, "larger than the ledger can hold", into_debt)
+    else:
+        assert into_debt().balance == 9 * 10**18 - 180
+
+
+def test_when_a_charge_was_written_is_kept_where_that_is_another_moment(db: Database, ann: str, clock: Clock) -> None:
+    recharge(db, 1_000)
+    now = charge(db).entry_id
+    past = charge(db, created_at_ns=NOON - SECOND).entry_id
+    kept = dict(db.read(lambda tx: tx.rows("SELECT id, recorded_at_ns FROM entry")))
+    assert (kept[now], kept[past]) == (None, clock.now_ns)
 
 
 def test_a_remark_is_kept_as_one_line_of_what_a_screen_can_show(db: Database, ann: str) -> None:
@@ -258,6 +271,8 @@ def test_a_batch_gives_one_result_an_item_and_a_bad_one_spoils_no_other(db: Data
     told = [one.balance if isinstance(one, Receipt) else type(one) for one in results]
     assert told == [0, 220, UnknownAccount, InsufficientBalance, Invalid, 40, InsufficientBalance, -140]
     assert (balance(db), balance(db, "bob")) == (-140, 0)
+    written = [one.entry_id for one in results if isinstance(one, Receipt)]
+    assert written == sorted(written)
     assert db.write(ledger.charge_many, [], actor=SHELL) == []
 
 
@@ -653,6 +668,8 @@ def test_a_batch_sent_again_happens_once(db: Database, ann: str) -> None:
     ids = [[one.entry_id for one in results if isinstance(one, Receipt)] for results in (first, again)]
     assert ids[0] == ids[1]
     assert ids[0][0] == ids[0][2] != ids[0][1]
+    replayed = [[one.replayed for one in results if isinstance(one, Receipt)] for results in (first, again)]
+    assert replayed == [[False, False, True], [True, True, True]]
     assert balance(db) == 10_000 - 360
 
 

@@ -29,8 +29,8 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "a key is looked up once more under the lock: that counts where the same request waits in another transaction",
     ),
     (
-        r"charge_many$|_with_holds_due$",
-        r"^\+.*(key=None|enumerate\(charges\), \)|order_by\(None\))",
+        r"_with_holds_due$",
+        r"^\+.*order_by\(None\)",
         "the order in which Postgres locks rows",
     ),
     (

@@ -9,6 +9,9 @@ if __name__ == "__main__":
 
     frame.show()
 else:
+    import gc
+
+    gc.set_threshold(100_000, 20, 20)  # importing makes many objects and no rubbish
     import logging
     from collections.abc import AsyncIterator
     from contextlib import asynccontextmanager
@@ -42,6 +45,9 @@ else:
         except (BillingError, OSError) as error:
             logging.getLogger("billing").error("%s", error)  # each page says the same to whoever opens it
         ended = keeper.start(open_database)
+        # Streamlit looks for rubbish after every run of a page, with everybody waiting: not among what the start has made.
+        gc.collect()
+        gc.freeze()
         yield
         ended.set()
 

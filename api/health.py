@@ -4,7 +4,7 @@ import shutil
 
 from fastapi import APIRouter
 
-from billing_core import database
+from billing_core import database, place
 from billing_core.errors import DatabaseUnavailable
 from billing_core.i18n import N_
 
@@ -29,11 +29,11 @@ async def health() -> dict[str, str]:
 def ready(db: Db) -> dict[str, str]:
     """The database answers, its revision is this app's, and there is room on the disk; else 503 with a sentence."""
     found = database.revision(db)
-    if found != database.REVISION:
+    if found != place.REVISION:
         raise DatabaseUnavailable(
             N_("The database is of revision {found}, this app needs {known}. Restart the app to bring them together."),
             found=found or "-",
-            known=database.REVISION,
+            known=place.REVISION,
         )
     if db.file is not None and shutil.disk_usage(db.file.absolute().parent).free < LEAST_FREE:
         raise DatabaseUnavailable(N_("The disk is nearly full. Make room before charges are refused."))

@@ -27,11 +27,12 @@ from sqlmodel import SQLModel
 from . import audit, seals
 from .actors import Actor
 from .check import check, check_within
-from .database import REVISION, Database, Transaction
+from .database import Database, Transaction
 from .errors import BillingError, Conflict, Invalid
 from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
 from .models import USAGE_SUMS
+from .place import REVISION
 
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1

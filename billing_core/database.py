@@ -29,13 +29,11 @@ from sqlmodel import Session
 from .errors import BillingError, DatabaseUnavailable, Invalid
 from .files import sync_folder
 from .i18n import N_
+from .place import DEFAULT_FILE, REVISION, database_url
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DEFAULT_FILE = Path(__file__).resolve().parent.parent / "data" / "billing.db"
-REVISION = "0005"
-"""The schema's revision that this code works with: the newest in migrations/versions."""
 BUSY_SECONDS = 10
 """How long a busy SQLite is waited for."""
 SLOTS = 0x62696C6C
@@ -387,12 +385,6 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
     ):
         return DatabaseUnavailable(N_("The database does not answer. Check that it runs, then try again."))
     raise error
-
-
-def database_url() -> str:
-    """BILLING_DATABASE_URL, else SQLite in data/billing.db."""
-    url = os.environ.get("BILLING_DATABASE_URL", "").strip()
-    return url or f"sqlite:///{DEFAULT_FILE}"
 
 
 MOST_AT_ONCE = 10_000

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from . import files, keeping, ledger, seals, settings, stretches
-from .database import DEFAULT_FILE, Database, Transaction
+from .database import Database, Transaction
 from .errors import BillingError
 from .keeping import Backup
 from .models import Setting
+from .place import DEFAULT_FILE
 
 log = logging.getLogger("billing")
 

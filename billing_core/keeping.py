@@ -27,11 +27,12 @@ from sqlmodel import SQLModel
 
 from . import seals
 from .check import Findings, check
-from .database import DEFAULT_FILE, Database, Transaction, migrate, same_rights
+from .database import Database, Transaction, migrate, same_rights
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
 from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
 from .models import Setting
+from .place import DEFAULT_FILE
 
 Progress = Callable[[int, int], None]
 SQLITE_HEADER = b"SQLite format 3\0"

@@ -4,16 +4,15 @@ Everything here comes from sums and from the few entries that people make; nothi
 are 毫.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import literal_column, select
-
-from . import accounts, ledger, stats
+from . import accounts, ledger, stats, stretches
 from .actors import Actor
 from .balances import balances_of
 from .database import Transaction
-from .models import ENTRIES, Account
+from .models import Account
 from .money import Hao
 from .stats import Period
 
@@ -26,7 +25,7 @@ SOON_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One account. Lists have a number a day for the last DAYS days, oldest first, today last."""
+    """One account."""
 
     user_id: str
     name: str
@@ -35,21 +34,18 @@ class Overview:
     balance: Hao
     held: Hao
     total_consumed: Hao
-    spent_daily: list[int]
+    spent: Hao
+    """Over the last DAYS days."""
     days_left: int | None
     """Whole days at the present pace; None where nothing is spent."""
-
-    @property
-    def spent(self) -> int:
-        """Over the last DAYS days."""
-        return sum(self.spent_daily)
 
     @property
     def runs_out_soon(self) -> bool:
         return self.balance >= 0 and self.days_left is not None and self.days_left < SOON_DAYS
 
 
-def _overview(account: Account, left: Hao, held: Hao, spent_daily: list[int]) -> Overview:
+def _overview(account: Account, left: Hao, held: Hao, spent: list[int]) -> Overview:
+    """`spent` in the periods of _pace."""
     return Overview(
         user_id=account.user_id,
         name=account.name,
@@ -58,8 +54,8 @@ def _overview(account: Account, left: Hao, held: Hao, spent_daily: list[int]) ->
         balance=left,
         held=held,
         total_consumed=account.total_consumed,
-        spent_daily=spent_daily,
-        days_left=days_left(left, sum(spent_daily[-PACE_DAYS:])),
+        spent=sum(spent),
+        days_left=days_left(left, spent[-1]),
     )
 
 
@@ -72,11 +68,17 @@ def last_days(tx: Transaction, tz: ZoneInfo) -> list[Period]:
     return stats.last_periods(tx.now_ns, "day", tz, DAYS)
 
 
+def _pace(tx: Transaction, tz: ZoneInfo) -> list[Period]:
+    """The last DAYS days in two: those that give the pace come last."""
+    days = last_days(tx, tz)
+    return [stats.joined(days[:-PACE_DAYS]), stats.joined(days[-PACE_DAYS:])]
+
+
 def one(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Overview:
     """Raises UnknownAccount, Forbidden."""
     actor.must_see(user_id)
     account = accounts.find(tx, user_id)
-    spent = stats.spent(tx, last_days(tx, tz), actor=actor, user_id=user_id)
+    spent = stats.spent(tx, _pace(tx, tz), actor=actor, user_id=user_id)
     return _overview(account, ledger.balance(tx, account), ledger.held(tx, account), spent)
 
 
@@ -94,26 +96,33 @@ def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Mont
     return Months(this, last)
 
 
-def balances(tx: Transaction, shown: Overview, *, tz: ZoneInfo) -> list[int]:
+_MOVED = """
+WITH RECURSIVE undone(amount, at_ns, reverses_id) AS (
+    SELECT amount, created_at_ns, reverses_id FROM entry
+    WHERE account_id = ? AND id >= ? AND type IN ('refund', 'expire', 'reversal')
+    UNION ALL
+    SELECT undone.amount, undone.at_ns, up.reverses_id FROM undone JOIN entry up ON up.id = undone.reverses_id
+    WHERE up.reverses_id IS NOT NULL
+)
+SELECT amount, created_at_ns FROM entry WHERE account_id = ? AND id >= ? AND type = 'recharge'
+UNION ALL
+SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.reverses_id WHERE first.type = 'recharge'
+"""
+"""What people moved on an account since an entry: recharges and their reversals, and reversals of those. All types of the
+index entry_rare_of_account are named, or SQLite doesn't see that it fits."""
+
+
+def balances(tx: Transaction, shown: Overview, spent: Sequence[Hao], *, tz: ZoneInfo) -> list[int]:
     """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was
-    spent and by what people put on and took off since."""
+    `spent` each day and by what people put on and took off since."""
     days = last_days(tx, tz)
     account_id = accounts.find(tx, shown.user_id).id
-    e = ENTRIES.c
-    moved = (
-        select(e.id, e.amount, e.created_at_ns)
-        .where(e.account_id == account_id, e.type == literal_column("'recharge'"))
-        .cte("moved", recursive=True)
-    )
-    undone = select(e.id, e.amount, e.created_at_ns).join(
-        moved, e.reverses_id == moved.c.id
-    )  # reversals of reversals too
-    moved = moved.union_all(undone)
-    rows = tx.connection().execute(select(moved.c.amount, moved.c.created_at_ns)).all()
+    since = min(window.first for window in stretches.span(tx, days[0].start_ns, None))
+    rows = tx.rows(_MOVED, (account_id, since, account_id, since))
     at_end, balance = [], shown.balance + shown.held
-    for day, spent in zip(reversed(days), reversed(shown.spent_daily), strict=True):
+    for day, cost in zip(reversed(days), reversed(spent), strict=True):
         at_end.append(balance)
-        balance += spent - sum(amount for amount, at in rows if day.start_ns <= at < day.end_ns)
+        balance += cost - sum(amount for amount, at in rows if day.start_ns <= at < day.end_ns)
     return at_end[::-1]
 
 
@@ -144,10 +153,7 @@ def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Te
     """Raises Forbidden."""
     everybody = accounts.listed(tx, actor=actor)
     found = {account.user_id for account in accounts.listed(tx, actor=actor, search=search)} if search.strip() else None
-    days = last_days(tx, tz)
-    spent: dict[str, list[int]] = {account.user_id: [0] * len(days) for account in everybody}
-    for used in stats.usage(tx, days, actor=actor, user_id=None, by="account"):
-        spent[used.name][used.period] += used.cost
+    spent = stats.spent_by(tx, _pace(tx, tz), actor=actor)
     rows = [
         _overview(account, balance.left, balance.held, spent[account.user_id])
         for account, balance in zip(everybody, balances_of(tx, everybody), strict=True)

@@ -177,25 +177,62 @@ def usage(
     nothing was used. Raises Forbidden, UnknownAccount."""
     actor.must_see(user_id)
     of = ACCOUNT if by == "account" else MODEL if user_id is None else BOTH
-    names = dict(tx.rows("SELECT id, user_id FROM account" if by == "account" else "SELECT id, name FROM model"))
-    found = _used(tx, periods, SUMS, of=of, user_id=user_id)
+    names = _accounts(tx) if by == "account" else dict(tx.rows("SELECT id, name FROM model"))
     place = 1 if by == "account" else 2
+    return _named(_used(tx, periods, SUMS, of=of, only=_only(tx, user_id)), place, names)
+
+
+def _named(found: "_Found", place: int, names: dict[int, str]) -> list[Used]:
     return [
         Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if numbers[0] or numbers[1]
     ]
 
 
+def by_account(
+    tx: Transaction, periods: Sequence[Period], *, actor: Actor, measure: str, most: int
+) -> tuple[list[Used], list[Used]]:
+    """What each account used in all periods together, dearest first; and in each period, of the `most` accounts with the
+    largest `measure` (a number of Used), and of all others under no name. It reads as much for two thousand accounts as it
+    draws. Raises Forbidden."""
+    all_time = usage(tx, [joined(periods)], actor=actor, user_id=None, by="account")
+    whole_time = sorted(all_time, key=lambda one: (-one.cost, one.name))
+    largest = sorted(whole_time, key=lambda one: (-getattr(one, measure), one.name))[:most]
+    names, chosen = _accounts(tx), {one.name for one in largest}
+    found = _used(tx, periods, SUMS, of=ACCOUNT, only=[number for number, name in names.items() if name in chosen])
+    shown = _named(found, 1, names)
+    if len(whole_time) > len(largest):
+        others = {place: [0] * len(SUMS) for place in range(len(periods))}
+        everything = usage(tx, periods, actor=actor, user_id=None)
+        for sign, some in ((1, everything), (-1, shown)):
+            for one in some:
+                for place, part in enumerate(SUMS):
+                    others[one.period][place] += sign * getattr(one, part)
+        shown += [Used(period, "", *numbers) for period, numbers in others.items() if any(numbers)]
+    return whole_time, shown
+
+
+def _accounts(tx: Transaction) -> dict[int, str]:
+    return dict(tx.rows("SELECT id, user_id FROM account"))
+
+
+def _only(tx: Transaction, user_id: str | None) -> list[int] | None:
+    """The account's number. Raises UnknownAccount."""
+    return None if user_id is None else [accounts.find(tx, user_id).id or 0]
+
+
+_Found = dict[tuple[int, int, int], list[int]]
+
+
 def _used(
-    tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, user_id: str | None
-) -> dict[tuple[int, int, int], list[int]]:
-    """See sums.used."""
+    tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, only: Sequence[int] | None
+) -> _Found:
+    """See sums.used; `only` of these accounts."""
     if not periods:
         return {}
-    account = None if user_id is None else accounts.find(tx, user_id).id
     by_call = settings.read(tx)["reversals_count_in"] == "call"
     return sums.used(
         tx, [(period.start_ns, period.end_ns) for period in periods], columns,
-        of=of, undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=None if account is None else [account],
+        of=of, undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=only,
     )  # fmt: skip
 
 
@@ -236,7 +273,7 @@ def margins(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id
     if not periods:
         return []
     of = MODEL if user_id is None else BOTH
-    used = _used(tx, [joined(periods)], ("upstream_cost", "upstream_yuan"), of=of, user_id=user_id)
+    used = _used(tx, [joined(periods)], ("upstream_cost", "upstream_yuan"), of=of, only=_only(tx, user_id))
     names = dict(tx.rows("SELECT id, name FROM model"))
     found = [Margin(names[model], *numbers) for (_period, _account, model), numbers in used.items()]
     return sorted((one for one in found if one.cost or one.asked), key=lambda one: (-one.cost, one.name))
@@ -247,6 +284,20 @@ def spent(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: 
     costs = [0] * len(periods)
     actor.must_see(user_id)
     of = MODEL if user_id is None else ACCOUNT
-    for (period, _account, _model), (cost,) in _used(tx, periods, ("cost",), of=of, user_id=user_id).items():
+    for (period, _account, _model), (cost,) in _used(tx, periods, ("cost",), of=of, only=_only(tx, user_id)).items():
         costs[period] += cost
+    return costs
+
+
+def spent_by(
+    tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_ids: Sequence[str] | None = None
+) -> dict[str, list[int]]:
+    """The same for each of many accounts (all: None) at once. Raises Forbidden."""
+    actor.must_be_admin()
+    names = _accounts(tx)
+    chosen = set(names.values() if user_ids is None else user_ids)
+    only = None if user_ids is None else [number for number, name in names.items() if name in chosen]
+    costs = {name: [0] * len(periods) for name in names.values() if name in chosen}
+    for (period, account, _model), (cost,) in _used(tx, periods, ("cost",), of=ACCOUNT, only=only).items():
+        costs[names[account]][period] += cost
     return costs

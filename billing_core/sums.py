@@ -199,11 +199,18 @@ def _add_sums(
     if periods:
         sums = ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in columns)
         nobody = " AND s.account_id = 0" if of == MODEL else ""
+        # What is the same in every row is no key: the rows of thousands of accounts are sorted in two thirds of the time.
+        same_place = len({place for place, _long, _number in periods}) == 1
+        key = [
+            str(periods[0][0]) if same_place else "place",
+            "0" if of == MODEL else "s.account_id",
+            "0" if of == ACCOUNT else "s.model_id",
+        ]
         _add(found, tx.rows(
             f"WITH piece(place, long, number) AS (VALUES {_values(periods)}) "
-            f"SELECT place, s.account_id, s.model_id, {sums} FROM piece CROSS JOIN usage_sum s "
+            f"SELECT {', '.join(key)}, {sums} FROM piece CROSS JOIN usage_sum s "
             f"WHERE s.of = {of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only} "
-            "GROUP BY place, s.account_id, s.model_id"
+            f"GROUP BY {', '.join(part for part in key if not part.isdigit())}"
         ))  # fmt: skip
 
 

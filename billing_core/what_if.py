@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from . import settings, sums
 from .actors import Actor
 from .database import Transaction
-from .models import BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL
+from .models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL
 from .money import Hao
 from .rates import PPM, Prices, Rates, as_rates
 from .stats import Period
@@ -106,10 +106,12 @@ def _asked(
         return [[] for _grouping in groupings]
     rates = {model: as_rates(prices) for model, prices in wanted.items()}
     by_call = settings.read(tx)["reversals_count_in"] == "call"
-    names = _names(tx, "SELECT id, name FROM model", models)
+    names = {0: ""} | _names(tx, "SELECT id, name FROM model", models)
     people = _names(tx, "SELECT id, user_id FROM account", user_ids)
     only = (list(people) if user_ids else None, list(names) if models else None)
-    grouped = [_sums(tx, periods, by, by_call, *only) for by in groupings]
+    # Where no model has another price, an account's are told apart for nothing: its sums over all of them are far fewer.
+    apart = bool(rates or models)
+    grouped = [_sums(tx, periods, by, by_call, *only, apart=apart or "model" in by) for by in groupings]
     rich = {model for rows in grouped for (_period, _account, model), row in rows.items() if row.priced_extras}
     looked_up = {
         model
@@ -169,14 +171,15 @@ class _Sums(NamedTuple):
 
 def _sums(
     tx: Transaction, periods: Sequence[Period], by: Sequence[str], by_call: bool,
-    accounts: Sequence[int] | None, models: Sequence[int] | None,
+    accounts: Sequence[int] | None, models: Sequence[int] | None, apart: bool,
 ) -> dict[tuple[int, int, int], _Sums]:  # fmt: skip
-    """What was used by period, account and model; all periods as one, and all accounts, unless `by` tells them apart."""
+    """What was used by period, account and model; all periods as one, and all accounts, unless `by` tells them apart. An
+    account's models are one, number 0, unless they are told `apart`."""
     spans = [(period.start_ns, period.end_ns) for period in periods]
     if "period" not in by:
         spans = [(spans[0][0], spans[-1][1])]
     found = sums.used(
-        tx, spans, _Sums._fields, of=MODEL if accounts is None and "user_id" not in by else BOTH,
+        tx, spans, _Sums._fields, of=MODEL if accounts is None and "user_id" not in by else BOTH if apart else ACCOUNT,
         undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=accounts, models=models,
     )  # fmt: skip
     if "user_id" not in by and accounts is not None:

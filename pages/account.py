@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from billing_core import accounts, overview, signin
+from billing_core import accounts, signin
 from billing_core.accounts import find
 from billing_core.database import Transaction
 from billing_core.errors import BillingError, UnknownAccount
@@ -26,16 +26,10 @@ def page(viewer: Viewer) -> None:
 def _show(viewer: Viewer, user_id: str) -> None:
     actor, tz = viewer.actor, viewer.tz
 
-    def read(tx: Transaction) -> tuple[Account, Overview, overview.Months, list[int]]:
-        shown = overview.one(tx, user_id, actor=actor, tz=tz)
-        return (
-            find(tx, user_id),
-            shown,
-            overview.months(tx, user_id, actor=actor, tz=tz),
-            overview.balances(tx, shown, tz=tz),
-        )
+    def read(tx: Transaction) -> tuple[Account, balance.Standing]:
+        return find(tx, user_id), balance.standing(tx, user_id, actor=actor, tz=tz)
 
-    account, shown, months, balances = viewer.db.read(read)
+    account, standing = viewer.db.read(read)
     name = told.plain(account.name)
     st.title(name, anchor=False)
     facts = (account.user_id, _(ROLES[account.role]), _(STATUSES[account.status]), account.email)
@@ -45,7 +39,7 @@ def _show(viewer: Viewer, user_id: str) -> None:
             _("{name} is frozen: nothing new can be charged until you unfreeze the account.", name=name),
             icon=":material/ac_unit:",
         )
-    balance.figures(shown, months, balances)
+    balance.figures(*standing)
     _links(viewer, user_id)
     st.subheader(_("Statements"), anchor=False)
     statements.show(viewer, user_id)
@@ -56,7 +50,7 @@ def _show(viewer: Viewer, user_id: str) -> None:
     with right:
         st.subheader(_("Signing in"), anchor=False)
         _password(viewer, account)
-        _freezing(viewer, account, shown)
+        _freezing(viewer, account, standing[0])
     st.subheader(_("Keys for programs"), anchor=False)
     keys.show(viewer, user_id)
 

@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from billing_core import accounts, overview, signin
+from billing_core import accounts, overview, signin, stats
+from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.money import to_yuan
 from billing_core.overview import Overview, Team
 
 from .parts import address, dialog, told
-from .parts.tables import Column, csv_link, table
+from .parts.tables import Column, csv_link, paged, table
 from .parts.viewer import Viewer
 from .parts.words import ROLES, STATUSES, _, yuan
 
@@ -61,23 +62,28 @@ def _names(found: list[Overview]) -> str:
 
 
 def _table(viewer: Viewer, team: Team) -> None:
-    rows = overview.neediest_first(team.rows)
-    columns = [
-        Column(_("Name"), lambda row: row.name),
-        Column(_("Id"), lambda row: row.user_id),
-        Column(_("Balance, 元"), lambda row: row.balance, "money"),
-        Column(_("Days left"), lambda row: row.days_left, "count"),
-        Column(_("Spent in 30 days, 元"), lambda row: row.spent, "money"),
-        Column(_("Day by day"), lambda row: [float(to_yuan(cost)) for cost in row.spent_daily], "line"),
-        Column(_("Role"), lambda row: _(ROLES[row.role])),
-        Column(_("Status"), lambda row: _(STATUSES[row.status])),
-    ]
-    clicked = table(
-        columns, rows, alt=_("Accounts: in debt first, then who runs out first"), key="accounts", select=True
-    )
+    with paged(overview.neediest_first(team.rows), key="accounts") as rows:
+        daily = viewer.db.read(_daily, viewer, [row.user_id for row in rows])
+        columns = [
+            Column(_("Name"), lambda row: row.name),
+            Column(_("Id"), lambda row: row.user_id),
+            Column(_("Balance, 元"), lambda row: row.balance, "money"),
+            Column(_("Days left"), lambda row: row.days_left, "count"),
+            Column(_("Spent in 30 days, 元"), lambda row: row.spent, "money"),
+            Column(_("Day by day"), lambda row: [float(to_yuan(cost)) for cost in daily[row.user_id]], "line"),
+            Column(_("Role"), lambda row: _(ROLES[row.role])),
+            Column(_("Status"), lambda row: _(STATUSES[row.status])),
+        ]
+        clicked = table(
+            columns, rows, alt=_("Accounts: in debt first, then who runs out first"), key="accounts", select=True
+        )
     if clicked is not None:
         st.switch_page(viewer.pages["account"], query_params={"account": rows[clicked].user_id})
     st.caption(_("In debt first, then who runs out this week, then by name. Click a row to open the account."))
+
+
+def _daily(tx: Transaction, viewer: Viewer, user_ids: list[str]) -> dict[str, list[int]]:
+    return stats.spent_by(tx, overview.last_days(tx, viewer.tz), actor=viewer.actor, user_ids=user_ids)
 
 
 def _add(viewer: Viewer) -> None:

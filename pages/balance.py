@@ -1,10 +1,12 @@
 """Balance: how much is left, and how long will it last?"""
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import streamlit as st
 
 from billing_core import logs, overview, pricing, stats
+from billing_core.actors import Actor
 from billing_core.database import Transaction
 from billing_core.money import to_yuan
 
@@ -22,11 +24,8 @@ def show(viewer: Viewer, user_id: str) -> None:
 
     def read(tx: Transaction) -> tuple[Any, ...]:
         days = overview.last_days(tx, tz)
-        mine = overview.one(tx, user_id, actor=actor, tz=tz)
         return (
-            mine,
-            overview.months(tx, user_id, actor=actor, tz=tz),
-            overview.balances(tx, mine, tz=tz),
+            *standing(tx, user_id, actor=actor, tz=tz),
             days,
             stats.usage(tx, days, actor=actor, user_id=user_id),
             pricing.model_names(tx),
@@ -34,11 +33,11 @@ def show(viewer: Viewer, user_id: str) -> None:
             tx.now_ns,
         )
 
-    mine, months, balances, days, used, numbers, last, now_ns = viewer.db.read(read)
+    mine, months, spent, balances, days, used, numbers, last, now_ns = viewer.db.read(read)
     st.title(_("Balance"), anchor=False)
     if mine.status == "frozen":
         st.warning(_("This account is frozen: nothing new can be charged to it until an admin unfreezes it."))
-    figures(mine, months, balances)
+    figures(mine, months, spent, balances)
     if not last:
         st.info(
             _(
@@ -58,7 +57,18 @@ def show(viewer: Viewer, user_id: str) -> None:
         st.page_link(viewer.pages["logs"], label=_("All entries"), icon=":material/arrow_forward:")
 
 
-def figures(mine: overview.Overview, months: overview.Months, balances: list[int]) -> None:
+Standing = tuple[overview.Overview, overview.Months, list[int], list[int]]
+"""What `figures` shows: what was spent, and the balance, are those of the last days, oldest first."""
+
+
+def standing(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Standing:
+    shown = overview.one(tx, user_id, actor=actor, tz=tz)
+    months = overview.months(tx, user_id, actor=actor, tz=tz)
+    spent = stats.spent(tx, overview.last_days(tx, tz), actor=actor, user_id=user_id)
+    return shown, months, spent, overview.balances(tx, shown, spent, tz=tz)
+
+
+def figures(mine: overview.Overview, months: overview.Months, daily: list[int], balances: list[int]) -> None:
     """What is left, what was spent, and how long it lasts: an account's most important figures."""
     left, spent, lasts = st.columns(3)
     owed = mine.balance < 0
@@ -71,7 +81,7 @@ def figures(mine: overview.Overview, months: overview.Months, balances: list[int
     spent.metric(
         _("Spent this month, 元"), yuan(months.this), border=True, height="stretch",
         delta=_("{amount} 元 last month", amount=yuan(months.last)), delta_color="off", delta_arrow="off",
-        chart_data=[float(to_yuan(cost)) for cost in mine.spent_daily], chart_type="bar",
+        chart_data=[float(to_yuan(cost)) for cost in daily], chart_type="bar",
     )  # fmt: skip
     if owed:
         days, why = (
@@ -85,5 +95,5 @@ def figures(mine: overview.Overview, months: overview.Months, balances: list[int
         why = _("at the last two weeks' pace")
     lasts.metric(
         _("Lasts for"), days, delta=why, delta_color="off", delta_arrow="off", border=True, height="stretch",
-        chart_data=[float(to_yuan(cost)) for cost in mine.spent_daily[-overview.PACE_DAYS :]], chart_type="area",
+        chart_data=[float(to_yuan(cost)) for cost in daily[-overview.PACE_DAYS :]], chart_type="area",
     )  # fmt: skip

@@ -10,7 +10,7 @@ from billing_core.errors import BillingError
 from billing_core.stats import Period, Used
 
 from .parts import address, charts, people, ranges, told
-from .parts.tables import Column, csv_link, table
+from .parts.tables import Column, csv_link, paged, table
 from .parts.viewer import Viewer
 from .parts.words import N_, _, count, percent, yuan, zone_name
 
@@ -36,22 +36,22 @@ def page(viewer: Viewer) -> None:
         )  # fmt: skip
         user_id, by = _whose(viewer)
 
-    def read(tx: Transaction) -> tuple[list[Used], dict[str, int], dict[str, str], int]:
-        used = stats.usage(tx, periods, actor=viewer.actor, user_id=user_id, by=by)
+    def read(tx: Transaction) -> tuple[list[Used], list[Used], dict[str, int], dict[str, str], int]:
         if by == "model":
-            return used, pricing.model_names(tx), {}, tx.now_ns
-        everybody = accounts.listed(tx, actor=viewer.actor)
-        numbers = {one.user_id: one.id or 0 for one in everybody}
-        twice = {name for name, times in Counter(one.name for one in everybody).items() if times > 1}
-        names = {one.user_id: f"{one.name} ({one.user_id})" if one.name in twice else one.name for one in everybody}
-        return used, numbers, names, tx.now_ns
+            used = stats.usage(tx, periods, actor=viewer.actor, user_id=user_id)
+            return stats.totals(used), used, pricing.model_names(tx), {}, tx.now_ns
+        totals, drawn = stats.by_account(tx, periods, actor=viewer.actor, measure=measure, most=charts.LONGEST)
+        everybody = accounts.known(tx, actor=viewer.actor)
+        numbers = {user_id: number for number, user_id, _name in everybody}
+        twice = {name for name, times in Counter(name for _number, _id, name in everybody).items() if times > 1}
+        names = {user_id: f"{name} ({user_id})" if name in twice else name for _number, user_id, name in everybody}
+        return totals, drawn, numbers, names, tx.now_ns
 
-    used, numbers, names, now_ns = viewer.db.read(read)
+    totals, used, numbers, names, now_ns = viewer.db.read(read)
     if not used:
         st.info(_("Nothing was used in this range. Choose a longer one, or connect a program that charges its calls."))
         _reversals(viewer)
         return
-    totals = stats.totals(used)
     _figures(totals, names, by)
     charts.stacked(
         periods, used, granularity=granularity, measure=measure, numbers=numbers, names=names, now_ns=now_ns, key="used"
@@ -121,19 +121,17 @@ def _figures(totals: list[Used], names: dict[str, str], by: str) -> None:
 
 def _table(totals: list[Used], names: dict[str, str], by: str) -> None:
     whole = stats.whole(totals)
-    table(
-        [
-            Column(_("Model") if by == "model" else _("Account"), lambda one: names.get(one.name, one.name)),
-            Column(_("Cost, 元"), lambda one: one.cost, "money"),
-            Column(_("Share"), lambda one: percent(one.cost, whole.cost), "right"),
-            Column(_("Calls"), lambda one: one.calls, "count"),
-            Column(_("Input tokens"), lambda one: one.prompt_tokens, "count"),
-            Column(_("of them cached"), lambda one: one.cached_tokens, "count"),
-            Column(_("Output tokens"), lambda one: one.completion_tokens, "count"),
-        ],
-        totals,
-        alt=_("What was used, dearest first"),
-    )
+    columns = [
+        Column(_("Model") if by == "model" else _("Account"), lambda one: names.get(one.name, one.name)),
+        Column(_("Cost, 元"), lambda one: one.cost, "money"),
+        Column(_("Share"), lambda one: percent(one.cost, whole.cost), "right"),
+        Column(_("Calls"), lambda one: one.calls, "count"),
+        Column(_("Input tokens"), lambda one: one.prompt_tokens, "count"),
+        Column(_("of them cached"), lambda one: one.cached_tokens, "count"),
+        Column(_("Output tokens"), lambda one: one.completion_tokens, "count"),
+    ]
+    with paged(totals, key="totals") as rows:
+        table(columns, rows, alt=_("What was used, dearest first"))
 
 
 def _margin(viewer: Viewer, periods: list[Period], user_id: str | None) -> None:

@@ -1,5 +1,6 @@
 """What if: what would it have cost at other prices?"""
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,7 +20,7 @@ from billing_core.what_if import ENTRIES, SAME, SUMS, Summary, Total
 
 from .parts import address, charts, ranges, told
 from .parts.price_dialog import HEADINGS
-from .parts.tables import Column, table
+from .parts.tables import Column, paged, table
 from .parts.viewer import Viewer
 from .parts.words import N_, _, count, period_label, sentence, yuan, zone_name
 
@@ -47,7 +48,7 @@ def page(viewer: Viewer) -> None:
 
     def read(tx: Transaction) -> tuple[list[str], dict[str, Current], list[str]]:
         used = stats.totals(stats.usage(tx, [stats.joined(periods)], actor=viewer.actor, user_id=None))
-        people = [one.user_id for one in accounts.listed(tx, actor=viewer.actor)]
+        people = [user_id for _number, user_id, _name in accounts.known(tx, actor=viewer.actor)]
         return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
 
     used, current, people = viewer.db.read(read)
@@ -150,19 +151,16 @@ def _show(answer: Summary, periods: Sequence[Period], granularity: str) -> None:
 
 
 def _table(heading: str, totals: Sequence[Total], key: str) -> None:
-    table(
-        [
-            Column(heading, lambda one: one.name, width=230),
-            Column(_("Calls"), lambda one: one.calls, "count"),
-            Column(_("Charged, 元"), lambda one: one.old, "money"),
-            Column(_("It would have cost, 元"), lambda one: one.new, "money"),
-            Column(_("Difference, 元"), lambda one: one.difference, "signed"),
-            Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
-        ],
-        totals,
-        alt=_("Old and new cost, the dearest first"),
-        key=f"what-if-by-{key}",
-    )
+    columns = [
+        Column(heading, lambda one: one.name, width=230),
+        Column(_("Calls"), lambda one: one.calls, "count"),
+        Column(_("Charged, 元"), lambda one: one.old, "money"),
+        Column(_("It would have cost, 元"), lambda one: one.new, "money"),
+        Column(_("Difference, 元"), lambda one: one.difference, "signed"),
+        Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
+    ]
+    with paged(totals, key=f"what-if-by-{key}") as rows:
+        table(columns, rows, alt=_("Old and new cost, the dearest first"), key=f"what-if-by-{key}")
 
 
 def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: str) -> None:
@@ -181,11 +179,11 @@ def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: s
     ]
     domain = list(range(len(periods)))
     axis = alt.Axis(
-        title=None, labelAngle=0, values=domain[:: max(1, -(-len(periods) // 10))], labelExpr=f"{labels!r}[datum.value]",
+        title=None, labelAngle=0, values=domain[:: max(1, -(-len(periods) // 10))], labelExpr=f"{json.dumps(labels)}[datum.value]",
         ticks=False, domain=False, labelOverlap=True,
     )  # fmt: skip
     chart = (
-        alt.Chart(alt.Data(values=data), height=220)  # type: ignore[no-untyped-call]
+        alt.Chart(height=220)
         .mark_bar(cornerRadius=1)
         .encode(
             x=alt.X("place:O", scale=alt.Scale(domain=domain), axis=axis),
@@ -198,8 +196,9 @@ def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: s
             tooltip=[alt.Tooltip("label:N", title=_("Time")), alt.Tooltip("kind:N", title=_("What")), alt.Tooltip("shown:N", title=_("Cost")), alt.Tooltip("calls:N", title=_("Calls"))],
         )
     )  # fmt: skip
-    st.altair_chart(
+    charts.draw(
         chart,
+        data,
         key="what-if-bars",
         alt=_("Bars of what was charged and what it would have cost; the tables below have the figures."),
     )

@@ -148,8 +148,14 @@ DAILY: dict[str, Callable[[Transaction], Any]] = {
     "one entry": lambda tx: logs.one(tx, 7, actor=SHELL),
     "the accounts": lambda tx: overview.team(tx, actor=SHELL, tz=UTC),
     "an account": lambda tx: overview.one(tx, "ann", actor=SHELL, tz=UTC),
+    "an account's balances": lambda tx: overview.balances(
+        tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), [0] * 30, tz=UTC
+    ),
     "stats by model": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="model"),
     "stats by account": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="account"),
+    "stats of the accounts that are drawn": lambda tx: stats.by_account(
+        tx, days(), actor=SHELL, measure="cost", most=1
+    ),
     "an account's stats": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id="ann", by="model"),
 }
 
@@ -165,6 +171,17 @@ def test_what_is_read_every_day_never_reads_the_whole_ledger(
     plans = steps(sealed, lambda: sealed.read(read))
     assert plans
     assert not [found for plan in plans if (found := reads_all(plan))], plans
+
+
+def test_balances_of_a_month_are_reckoned_from_what_came_since(sealed: Database) -> None:
+    shown = sealed.read(overview.one, "ann", actor=SHELL, tz=UTC)
+    plans = steps(sealed, lambda: sealed.read(overview.balances, shown, [0] * 30, tz=UTC))
+    (moved,) = [plan for plan in plans if any("entry_recharge" in step for step in plan)]
+    assert any("entry_rare_of_account" in step for step in moved), moved
+    if sealed.is_sqlite:
+        read = [step for step in moved if step.startswith("SEARCH entry USING")]
+        assert len(read) == 2
+        assert all("(account_id=? AND id>?)" in step for step in read), read
 
 
 def test_what_a_charge_looks_up_is_found_by_an_index(sealed: Database) -> None:

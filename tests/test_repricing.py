@@ -566,7 +566,8 @@ def test_the_balance_page_adds_up(db: Database, bob: str, clock: Clock, setting:
 
     def read(tx: Transaction) -> tuple[overview.Overview, list[int]]:
         shown = overview.one(tx, "ann", actor=SHELL, tz=UTC)
-        return shown, overview.balances(tx, shown, tz=UTC)
+        spent = stats.spent(tx, overview.last_days(tx, UTC), actor=SHELL, user_id="ann")
+        return shown, overview.balances(tx, shown, spent, tz=UTC)
 
     shown, balances = db.read(read)
     assert shown.spent == shown.total_consumed == 120

@@ -22,7 +22,8 @@ from typer.testing import CliRunner, Result
 from billing_core import accounts, database, ledger, logs, settings, signin, stats
 from billing_core.__main__ import app
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
+from billing_core.logs import Filters
 from billing_core.shell import output, reading
 from billing_core.tokens import Tokens
 
@@ -333,6 +334,56 @@ def test_the_balance_is_exact_in_json(run: Run, ann: str) -> None:
         "status": "active",
     }
     assert run("balance", ann).stdout.splitlines()[0].split() == ["Balance", "0.0001", "元"]
+
+
+def test_a_balance_tells_what_is_held_and_what_has_come_back(run: Run, db: Database, ann: str) -> None:
+    run("recharge", ann, "1")
+    now = time.time_ns()
+
+    def hold(tx: Transaction, seconds: int, ago: int = 0) -> None:
+        tx.now_ns = now - ago * 10**9
+        ledger.precharge(tx, ann, "some/model", 1000, 0, actor=SHELL, ttl_seconds=seconds)
+
+    def told() -> tuple[int, int, int, str]:
+        found = answer("balance", ann)
+        return found["balance_hao"], found["held_hao"], found["total_consumed_hao"], found["status"]
+
+    db.write(hold, 3600)
+    assert told() == (10_000 - 180, 180, 0, "active")
+    db.write(hold, 60, ago=120)
+    assert told() == (10_000 - 180, 180, 0, "active")
+    assert db.read(logs.page, Filters(ann), actor=SHELL)[0].type == "expire"  # it is written down
+    db.write(ledger.charge, ann, "some/model", Tokens(100_000, 0), actor=SHELL, allow_debt=True)
+    db.write(accounts.change, ann, actor=SHELL, status="frozen")
+    assert told() == (10_000 - 180 - 18_000, 180, 18_000, "frozen")
+
+
+def test_a_balance_is_told_without_what_takes_long_to_import(db: Database, ann: str) -> None:
+    if not db.is_sqlite:
+        pytest.skip("Only SQLite's file is read without SQLAlchemy.")
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['billing_core', 'balance', 'ann']\n"
+        "try:\n    runpy.run_module('billing_core', run_name='__main__')\n"
+        "finally:\n    print([name for name in sys.modules if '.' not in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "BILLING_DATABASE_URL": db.url}, cwd=ROOT,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Balance" in done.stdout
+    imported = set(re.findall(r"'(\w+)'", done.stdout.splitlines()[-1]))
+    assert "billing_core" in imported
+    assert not imported & {"pandas", "altair", "streamlit", "alembic", "sqlalchemy", "sqlmodel", "fastapi", "rich"}
+
+
+def test_a_balance_of_a_newer_database_is_not_guessed(run: Run, db: Database, ann: str) -> None:
+    def be(version: str) -> None:
+        db.write(lambda tx: tx.rows("UPDATE alembic_version SET version_num = ?", (version,)))
+
+    be("9999")
+    assert "newer version" in refused("balance", ann)
+    be(database.REVISION)
 
 
 def test_a_call_is_charged_by_its_tokens(run: Run, ann: str) -> None:

@@ -366,3 +366,28 @@ def test_reading_sums_takes_an_index_and_never_reads_the_history(sqlite_url: str
                     step,
                 ), steps
     db.close()
+
+
+@pytest.mark.parametrize("measure", ["cost", "calls", "tokens"])
+def test_stats_of_many_accounts_draw_the_largest_and_add_up_the_others(db: Database, measure: str) -> None:
+    for n in range(5):
+        db.write(accounts.add, f"user{n}", f"User {n}", actor=SHELL)
+        for day in range(n % 3 + 1):
+            for _ in range(5 - n):
+                db.write(
+                    ledger.charge, f"user{n}", "some/model", Tokens(1000 * (n + 1), n), actor=SHELL, allow_debt=True,
+                    created_at_ns=NOON - day * 86_400 * SECOND,
+                )  # fmt: skip
+    days = stats.last_periods(NOON, "day", ZoneInfo("UTC"), 3)
+    used = db.read(stats.usage, days, actor=SHELL, user_id=None, by="account")
+    whole, drawn = db.read(stats.by_account, days, actor=SHELL, measure=measure, most=2)
+    assert whole == stats.totals(used)
+    largest = {one.name for one in sorted(whole, key=lambda one: (-getattr(one, measure), one.name))[:2]}
+    assert [one for one in drawn if one.name] == [one for one in used if one.name in largest]
+    for place in range(3):
+        both = [[one for one in some if one.period == place] for some in (drawn, used)]
+        assert stats.whole(both[0]) == stats.whole(both[1])
+    others = [one.period for one in drawn if not one.name]
+    assert others == sorted({one.period for one in used if one.name not in largest})
+    everybody = db.read(stats.by_account, days, actor=SHELL, measure=measure, most=5)
+    assert everybody == (whole, used)

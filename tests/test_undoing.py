@@ -382,8 +382,9 @@ def test_the_balance_page_adds_up_whichever_period_counts(db: Database, ann: str
 
     def read(tx: Transaction) -> tuple[overview.Overview, list[int], overview.Months]:
         shown = overview.one(tx, "ann", actor=SHELL, tz=UTC)
+        spent = stats.spent(tx, overview.last_days(tx, UTC), actor=SHELL, user_id="ann")
         months = overview.months(tx, "ann", actor=SHELL, tz=UTC)
-        return shown, overview.balances(tx, shown, tz=UTC), months
+        return shown, overview.balances(tx, shown, spent, tz=UTC), months
 
     shown, balances, months = db.read(read)
     assert shown.spent == shown.total_consumed == months.this == 3 * 180

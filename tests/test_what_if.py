@@ -183,3 +183,22 @@ def test_it_is_each_call_at_its_price(
 def test_prices_that_sql_cannot_multiply_are_added_up_one_by_one(books: Database) -> None:
     dear = {"a": Prices(10**12, 10**12, more=More(tiers=(Tier(5, 10**12, 3),)))}
     assert what_if.whole(ask(books, dear)).new == by_hand(books, dear)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"a": Prices(7 * YUAN, 9 * YUAN)}], ids=["as charged", "another price"])
+@pytest.mark.parametrize(
+    "options", [{}, {"user_ids": ["ann"]}, {"models": ["b"]}], ids=["all", "an account", "a model"]
+)
+def test_a_summary_says_what_the_cells_say(
+    books: Database, wanted: dict[str, Prices], options: dict[str, list[str]]
+) -> None:
+    cells = ask(books, wanted, **options)
+    answer = books.read(what_if.summary, periods(), wanted, actor=SHELL, **options)
+
+    def money(totals: list[what_if.Total]) -> list[tuple[Any, ...]]:
+        return [(one.name, one.calls, one.old) for one in totals if one.calls or one.old]
+
+    for by, totals in (("period", answer.by_period), ("model", answer.by_model), ("user_id", answer.by_account)):
+        assert money(totals) == money(what_if.totals(cells, by))
+        if not wanted:
+            assert all((one.new, one.slack, one.sources) == (one.old, 0, {SAME}) for one in totals)

@@ -61,20 +61,27 @@ def _print(done: Any, as_json: bool, **more: Any) -> None:
 
 def balance(user_id: UserId, as_json: JsonOption = False) -> None:
     """Show what an account may still spend."""
-    from .. import accounts, ledger
+    from ..glance import Glance
+    from ..glance import balance as at_a_glance
 
-    def read(tx: Any) -> tuple[Any, int, int]:
+    def read(tx: Any) -> Glance:
+        from .. import accounts, ledger
+
         account = accounts.find(tx, user_id)
-        return account, ledger.balance(tx, account), ledger.held(tx, account)
+        return Glance(ledger.balance(tx, account), ledger.held(tx, account), account.total_consumed, account.status)
 
-    account, left, held = db().read(read)
+    found = at_a_glance(user_id) or db().read(read)
     if as_json:
-        amounts = {**hao("balance", left), **hao("held", held), **hao("total_consumed", account.total_consumed)}
-        return print_json({"user_id": user_id, **amounts, "status": account.status})
+        amounts = {
+            **hao("balance", found.balance),
+            **hao("held", found.held),
+            **hao("total_consumed", found.total_consumed),
+        }
+        return print_json({"user_id": user_id, **amounts, "status": found.status})
     record(
         [
-            (N_("Balance"), f"{format_yuan(left)} 元"), (N_("Held"), f"{format_yuan(held)} 元"),
-            (N_("Consumed"), f"{format_yuan(account.total_consumed)} 元"), (N_("Status"), word(STATUSES, account.status)),
+            (N_("Balance"), f"{format_yuan(found.balance)} 元"), (N_("Held"), f"{format_yuan(found.held)} 元"),
+            (N_("Consumed"), f"{format_yuan(found.total_consumed)} 元"), (N_("Status"), word(STATUSES, found.status)),
         ]
     )  # fmt: skip
 

@@ -102,7 +102,7 @@ def restore(
 ) -> None:
     """Bring a backup back. Stop the app first."""
     from .. import keeping
-    from ..database import database_url
+    from ..place import database_url
 
     done = keeping.restore(database_url(), file, replace=replace)
     audits.note("database.restore", file.name, entries=done.entries)
@@ -121,14 +121,14 @@ def restore(
 
 def migrate() -> None:
     """Create the database, or bring an older one up to date. Stop every app that uses it first."""
-    from .. import database
+    from .. import database, place
 
-    opened = database.Database(database.database_url())
+    opened = database.Database(place.database_url())
     try:
         database.migrate(opened, keep=True)
     finally:
         opened.close()
-    say(N_("The database is up to date (revision {revision})."), revision=database.REVISION)
+    say(N_("The database is up to date (revision {revision})."), revision=place.REVISION)
 
 
 def setup_link() -> None:

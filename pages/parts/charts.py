@@ -1,16 +1,23 @@
-"""Charts: one look for all of them. Numbers become floats here alone, to be drawn; what is written stays exact."""
+"""Charts: one look for all of them. Numbers become floats here alone, to be drawn; what is written stays exact.
 
+Altair would check each part of each chart against Vega-Lite's schema, which takes longer than all else on a page: a test does
+that once instead.
+"""
+
+import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import altair as alt
 import streamlit as st
+from altair.utils import schemapi
 from babel.dates import format_skeleton
 
 from billing_core.stats import Period, Used, totals
 
 from .words import N_, _, count, locale, percent, period_label, yuan
+
+schemapi.disable_debug_mode()
 
 PALETTE = (
     "#3366aa", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a6fc9", "#b5a800", "#7a4a2b", "#17a2a2",
@@ -33,9 +40,10 @@ def stacked(
     periods: Sequence[Period], used: Sequence[Used], *, granularity: str, measure: str, numbers: dict[str, int],
     now_ns: int, key: str, names: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """What was used, bars period by period. `numbers` gives each name its colour, `names` what it is called."""
+    """What was used, bars period by period. `numbers` gives each name its colour, `names` what it is called; what has no
+    name is “other”, like all beyond LONGEST."""
     by_name = {one.name: getattr(one, measure) for one in totals(used)}
-    dearest = sorted(by_name, key=lambda name: (-by_name[name], name))[:LONGEST]
+    dearest = sorted(filter(None, by_name), key=lambda name: (-by_name[name], name))[:LONGEST]
     other = _("other")
     called = {name: (names or {}).get(name, name) for name in dearest}
     calls: Counter[tuple[int, str]] = Counter()
@@ -64,17 +72,24 @@ def stacked(
         for name in series
         if amounts[place, name]
     ]
-    st.altair_chart(
-        _stacked(periods, data, series, colours, granularity, measure),
+    draw(
+        _stacked(periods, series, colours, granularity, measure),
+        data,
         key=key,
         alt=_("Bars of what was used, period by period; the table below has the figures."),
     )
 
 
+def draw(
+    chart: alt.Chart | alt.LayerChart | alt.FacetChart, data: Sequence[Mapping[str, object]], *, key: str, alt: str
+) -> None:
+    """Draw a chart of rows. `alt`: what it shows, for who can't see it."""
+    st.vega_lite_chart(chart.to_dict(validate=False) | {"data": {"values": [*data]}}, key=key, alt=alt)
+
+
 def _stacked(
-    periods: Sequence[Period], data: list[dict[str, Any]], series: list[str], colours: list[str], granularity: str,
-    measure: str,
-) -> alt.LayerChart:  # fmt: skip
+    periods: Sequence[Period], series: list[str], colours: list[str], granularity: str, measure: str
+) -> alt.Chart:
     labels = [_axis_label(period, granularity) for period in periods]
     chosen = alt.selection_point(fields=["name"], bind="legend")
     domain = list(range(len(periods)))
@@ -82,10 +97,10 @@ def _stacked(
     text = "#c3ccc8" if st.context.theme.type == "dark" else "#4a5550"
     axis = alt.Axis(
         title=None, labelAngle=0, values=domain[::-1][::every], ticks=False, domain=False, labelOverlap=True,
-        labelExpr=f"{labels!r}[datum.value]", grid=False,
+        labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False,
     )  # fmt: skip
     return (
-        alt.Chart(alt.Data(values=data))  # type: ignore[no-untyped-call]
+        alt.Chart()
         .mark_bar(cornerRadius=1)
         .transform_filter(chosen)
         .encode(

@@ -14,7 +14,7 @@ from billing_core.rates import as_rates
 from billing_core.stats import Period, from_ns
 
 from . import tables, told
-from .charts import PALETTE
+from .charts import PALETTE, draw
 from .price_dialog import HEADINGS, summary
 from .tables import Column
 from .viewer import Viewer
@@ -120,10 +120,11 @@ def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
         legend=alt.Legend(title=None, orient="bottom", symbolType="stroke"),
     )  # fmt: skip
     tooltip = [
-        alt.Tooltip(f"{name}:N", title=_(title))
-        for name, title in (("kind", "Kind"), ("shown", "Price"), ("since", "From"))
+        alt.Tooltip("kind:N", title=_("Kind")),
+        alt.Tooltip("shown:N", title=_("Price")),
+        alt.Tooltip("since:N", title=_("From")),
     ]
-    base = alt.Chart(alt.Data(values=data), height=HEIGHT).encode(color=colour, tooltip=tooltip)  # type: ignore[no-untyped-call]
+    base = alt.Chart(height=HEIGHT).encode(color=colour, tooltip=tooltip)
     y = alt.Y(
         "price:Q",
         axis=alt.Axis(
@@ -141,8 +142,9 @@ def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
     )
     today = alt.Data(values=[{"at": now_ns // 10**6}])  # type: ignore[no-untyped-call]
     now = alt.Chart(today).mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x="at:T")
-    st.altair_chart(
+    draw(
         alt.layer(lines, now),
+        data,
         key="price-steps",
         alt=_("The price over time, in steps; the table below has the figures."),
     )

@@ -1,10 +1,11 @@
 """Tables of figures: exact, right-aligned, red where something is owed; and a table's CSV."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlencode
 
 import pandas as pd
@@ -16,8 +17,11 @@ from billing_core.money import decimals_needed, price_yuan, to_yuan
 from . import dialog
 from .words import _, count, price, yuan
 
+T = TypeVar("T")
 ROWS_AT_ONCE = 60
 """A longer table scrolls in itself."""
+ROWS_A_PAGE = 100
+"""A still longer one has pages: what nobody looks at is neither reckoned nor sent."""
 Kind = Literal["text", "money", "signed", "price", "count", "line", "right"]
 
 
@@ -43,6 +47,19 @@ def _shown(kind: Kind, values: Sequence[Any]) -> Callable[[Any], str]:
 
 _EXACT: dict[str, Callable[[int], Decimal]] = {"money": to_yuan, "signed": to_yuan, "price": price_yuan}
 """What the browser sorts and copies: decimals in 元."""
+
+
+@contextmanager
+def paged(rows: Sequence[T], *, key: str) -> Iterator[Sequence[T]]:
+    """The rows of the page that is chosen below what is drawn within: all of them, where they are few."""
+    place = st.container()
+    pages = -(-len(rows) // ROWS_A_PAGE)
+    chosen = 1
+    if pages > 1:
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            chosen = st.pagination(pages, key=f"{key}-page-of-{pages}")
+    with place:
+        yield rows[(chosen - 1) * ROWS_A_PAGE : chosen * ROWS_A_PAGE]
 
 
 def table(

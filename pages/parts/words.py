@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -55,12 +56,17 @@ def sentence(error: BillingError) -> str:
 
 def locale() -> Locale:
     """Babel's locale: the browser's own variant of the language, where it is that language."""
+    return _locale(st.context.locale or "", language())
+
+
+@lru_cache(maxsize=256)
+def _locale(browsers: str, ours: str) -> Locale:
     try:
-        browser = Locale.parse(st.context.locale or "", sep="-")
+        browser = Locale.parse(browsers, sep="-")
     except (ValueError, UnknownLocaleError):
         browser = None
-    ours = Locale.parse(language())
-    return browser if browser and browser.language == ours.language else ours
+    mine = Locale.parse(ours)
+    return browser if browser and browser.language == mine.language else mine
 
 
 def yuan(hao: int | None, *, sign: bool = False, decimals: int = 2) -> str:

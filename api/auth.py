@@ -3,18 +3,23 @@
 Writing takes a key: a browser sends its cookie along with a request that another site made it send.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Path, Request
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 
 from billing_core import ledger, signin
 from billing_core.actors import Actor
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, DatabaseUnavailable, NotSignedIn
 from billing_core.i18n import N_
+from billing_core.models import ApiKey
+
+from .together import Together
 
 SESSION_COOKIE = "billing_session"
 TOUCH_NS = 60 * 10**9
@@ -31,10 +36,9 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 Cookie = Annotated[str | None, Depends(_cookie)]
 
 
-def database(request: Request) -> Database:
-    """The database. Raises DatabaseUnavailable, whatever it is that keeps it from being opened."""
+def _open(open_db: Callable[[], Database], asked: Sequence[None]) -> list[Database]:
     try:
-        return request.app.state.open_db()
+        return [open_db()] * len(asked)
     except BillingError as error:
         raise DatabaseUnavailable(error.message, **error.params) from error
     except OSError as error:
@@ -43,35 +47,67 @@ def database(request: Request) -> Database:
         ) from error
 
 
+_opened = Together(_open)
+
+
+async def database(request: Request) -> Database:
+    """The database. Raises DatabaseUnavailable, whatever it is that keeps it from being opened."""
+    return await _opened(request.app.state.open_db, None)
+
+
 Db = Annotated[Database, Depends(database)]
 
 
-def with_key(db: Db, bearer: Bearer, later: BackgroundTasks) -> Actor:
+def _look_up(db: Database, secrets: Sequence[str]) -> list[tuple[Actor, ApiKey] | BillingError]:
+    def look(tx: Transaction, secret: str) -> tuple[Actor, ApiKey] | BillingError:
+        try:
+            return signin.key_actor(tx, secret)
+        except BillingError as error:
+            return error
+
+    found = db.read(lambda tx: {secret: look(tx, secret) for secret in set(secrets)})
+    return [found[secret] for secret in secrets]
+
+
+def _touch(db: Database, key_ids: Sequence[int]) -> Sequence[None]:
+    def touch(tx: Transaction) -> None:
+        for key_id in sorted(set(key_ids)):
+            signin.touch_key(tx, key_id)
+
+    db.write(touch)
+    return [None] * len(key_ids)
+
+
+_looked_up = Together(_look_up)
+_touched = Together(_touch)
+
+
+async def with_key(db: Db, bearer: Bearer, later: BackgroundTasks) -> Actor:
     """Whom the key speaks for; its use is noted after the answer. Raises NotSignedIn."""
     if bearer is None:
         raise NotSignedIn(
             N_("Sign in with the header “Authorization: Bearer KEY”. Keys are made by: python -m billing_core key add.")
         )
-    actor, key = db.read(signin.key_actor, bearer.credentials)
+    actor, key = await _looked_up(db, bearer.credentials)
     if key.id is not None and db.clock() - (key.last_used_at_ns or 0) >= TOUCH_NS:
-        later.add_task(_touch, db, key.id)
+        later.add_task(_note_use, db, key.id)
     return actor
 
 
-def _touch(db: Database, key_id: int) -> None:
+async def _note_use(db: Database, key_id: int) -> None:
     with suppress(BillingError, SQLAlchemyError):  # a database that can't be written to can still be read
-        db.write(signin.touch_key, key_id)
+        await _touched(db, key_id)
 
 
-def reader(db: Db, bearer: Bearer, cookie: Cookie, later: BackgroundTasks) -> Actor:
+async def reader(db: Db, bearer: Bearer, cookie: Cookie, later: BackgroundTasks) -> Actor:
     """Who reads: with a key, or with a page's cookie."""
-    ledger.note_expired(db)
+    await run_in_threadpool(ledger.note_expired, db)
     if bearer is None and cookie:
-        actor = db.read(signin.session_actor, cookie)
+        actor = await run_in_threadpool(db.read, signin.session_actor, cookie)
         if actor is None:
             raise NotSignedIn(N_("The session is over. Sign in on the page again."))
         return actor
-    return with_key(db, bearer, later)
+    return await with_key(db, bearer, later)
 
 
 Reader = Annotated[Actor, Depends(reader)]

@@ -19,8 +19,8 @@ def loads(raw: bytes | str) -> Any:
     """What a JSON text says, its fractions as Decimal. Raises Malformed, also for NaN, for a key that an object has
     twice, and for more nesting than can be followed."""
     try:
-        text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw
-        return json.loads(text, parse_float=_decimal, parse_constant=_no_number, object_pairs_hook=_object)
+        text = raw.decode().removeprefix("\ufeff") if isinstance(raw, bytes) else raw
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise Malformed(
             N_("The body is not JSON: see line {line}, column {column}."), line=error.lineno, column=error.colno
@@ -53,6 +53,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise Malformed(N_("“{name}” stands twice in one object of the body. Give it once."), name=twice)
     return found
+
+
+_DECODER = json.JSONDecoder(parse_float=_decimal, parse_constant=_no_number, object_pairs_hook=_object)
 
 
 def dumps(content: Any) -> bytes:

@@ -2,12 +2,18 @@
 
 import sys
 
-from . import charging, ledger, pages, reading, serving, start, what_if
+from . import charging, http, ledger, pages, reading, serving, start, what_if
 
 BENCHES = {
-    "charging": charging, "ledger": ledger, "pages": pages, "reading": reading, "serving": serving, "start": start,
+    "charging": charging,
+    "http": http,
+    "ledger": ledger,
+    "pages": pages,
+    "reading": reading,
+    "serving": serving,
+    "start": start,
     "what_if": what_if,
-}  # fmt: skip
+}
 
 if __name__ == "__main__":
     chosen = BENCHES.get(sys.argv[1]) if len(sys.argv) > 1 else None

@@ -91,7 +91,7 @@ def _zipf(n: int) -> list[float]:
     return [1 / rank for rank in range(1, n + 1)]
 
 
-def _calls(
+def endless_calls(
     db: Database, trace: Sequence[tuple[int, int, int]], weights: Sequence[float], seed: int = 1
 ) -> Iterator[Call]:
     """Calls without end, with what they cost in `db`; accounts by their weights, few models for most calls."""
@@ -191,19 +191,19 @@ def compare(
     return Row(name, *rates, ratio, min(ratios), max(ratios), limit, ratio >= limit, *cpu), spent
 
 
-def _must_agree(name: str, ours: int, theirs: int) -> None:
+def must_agree(name: str, ours: int, theirs: int) -> None:
     if ours != theirs:
         sys.exit(f"{name}: the two booked different amounts, {ours} and {theirs} 毫.")
 
 
-def _consumed(db: Database) -> int:
+def consumed(db: Database) -> int:
     return int(db.read(lambda tx: tx.connection().scalar(sa.text("SELECT sum(total_consumed) FROM account"))))
 
 
 # The rows
 
 
-def _database(url: str, clock: Callable[[], int] = time.time_ns) -> tuple[Database, Actor]:
+def database(url: str, clock: Callable[[], int] = time.time_ns) -> tuple[Database, Actor]:
     db = Database(url, clock=clock)
     prepare(db)
     return db, fill(db)
@@ -217,9 +217,9 @@ def _now(act: Callable[[Call], object]) -> Callable[[Call], object]:
 def on_sqlite(
     folder: Path, trace: Sequence[tuple[int, int, int]], charges: int, batch: int, rounds: int
 ) -> Iterator[Row]:
-    db, actor = _database(f"sqlite:///{folder / 'ours.db'}")
+    db, actor = database(f"sqlite:///{folder / 'ours.db'}")
     plain = bare.sqlite(folder / "bare.db", ACCOUNTS)
-    calls = _calls(db, trace, [1] * ACCOUNTS)
+    calls = endless_calls(db, trace, [1] * ACCOUNTS)
     row, spent = compare(
         "one charge a transaction",
         one_by_one(lambda call: charge(db, actor, call)),
@@ -235,8 +235,8 @@ def on_sqlite(
     )  # fmt: skip
     yield row
     (booked,) = plain.execute("SELECT sum(consumed) FROM account").fetchone()
-    _must_agree("SQLite", _consumed(db), booked)
-    _must_agree("SQLite", spent + more, booked)
+    must_agree("SQLite", consumed(db), booked)
+    must_agree("SQLite", spent + more, booked)
     plain.close()
     db.close()
 
@@ -248,16 +248,16 @@ def on_a_large_ledger(
         source.backup(copy)
     large = Database(f"sqlite:///{folder / 'large.db'}")
     large_actor = fill(large, with_accounts=False)
-    db, actor = _database(f"sqlite:///{folder / 'small.db'}")
+    db, actor = database(f"sqlite:///{folder / 'small.db'}")
     entries = large.read(lambda tx: tx.connection().scalar(sa.text("SELECT max(id) FROM entry")))
-    before = _consumed(large)
+    before = consumed(large)
     row, spent = compare(
         f"after {entries:,} entries : empty",
         one_by_one(lambda call: charge(large, large_actor, call)),
         one_by_one(lambda call: charge(db, actor, call)),
-        _calls(db, trace, [1] * ACCOUNTS), charges, rounds, 0.9,
+        endless_calls(db, trace, [1] * ACCOUNTS), charges, rounds, 0.9,
     )  # fmt: skip
-    _must_agree("large ledger", _consumed(large) - before, spent)
+    must_agree("large ledger", consumed(large) - before, spent)
     large.close()
     db.close()
     return row
@@ -266,15 +266,15 @@ def on_a_large_ledger(
 def size(folder: Path, trace: Sequence[tuple[int, int, int]]) -> Row:
     """Bytes on disk an entry, indexes and sums included, after the trace was replayed at its own times."""
     at = trace[0][0]
-    db, actor = _database(f"sqlite:///{folder / 'replayed.db'}", lambda: at)
+    db, actor = database(f"sqlite:///{folder / 'replayed.db'}", lambda: at)
     plain = bare.sqlite(folder / "replayed-bare.db", ACCOUNTS)
     before = [_bytes(folder / name) for name in ("replayed.db", "replayed-bare.db")]
-    calls = list(itertools.islice(_calls(db, trace, _zipf(REPLAYED_ACCOUNTS)), len(trace)))
+    calls = list(itertools.islice(endless_calls(db, trace, _zipf(REPLAYED_ACCOUNTS)), len(trace)))
     for call in calls:
         at = call.at_ns
         charge(db, actor, call)
     bare.charge_together(plain, calls)
-    _must_agree("replay", _consumed(db), plain.execute("SELECT sum(consumed) FROM account").fetchone()[0])
+    must_agree("replay", consumed(db), plain.execute("SELECT sum(consumed) FROM account").fetchone()[0])
     plain.close()
     db.close()
     after = [_bytes(folder / name) for name in ("replayed.db", "replayed-bare.db")]
@@ -310,13 +310,13 @@ def on_postgres(
             (f"Postgres, {connections} connections, one account", [1], 0.8),
         ):
             row, more = compare(
-                name, ours, theirs, _calls(db, trace, weights, len(weights)), charges * connections, rounds, limit
+                name, ours, theirs, endless_calls(db, trace, weights, len(weights)), charges * connections, rounds, limit
             )  # fmt: skip
             spent += more
             yield row
     booked = plain.execute("SELECT sum(consumed) FROM bare.account").fetchone()
-    _must_agree("Postgres", _consumed(db), int(booked[0] if booked else 0))
-    _must_agree("Postgres", _consumed(db), spent)
+    must_agree("Postgres", consumed(db), int(booked[0] if booked else 0))
+    must_agree("Postgres", consumed(db), spent)
     plain.close()
     db.close()
 
@@ -385,6 +385,24 @@ def _server(url: str | None) -> Iterator[str]:
             server.cleanup()
 
 
+def show(rows: Iterator[Row], as_json: bool) -> None:
+    """Print the rows as they come, or all of them for a program."""
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows]))
+        return
+    print(
+        f"{'':40}{'ours':>10}{'bare':>10}{'ratio':>8}{'least–most':>13}{'limit':>7}{'':8}{'µs CPU: ours':>14}{'bare':>8}"
+    )
+    for row in rows:
+        cpu = f"{row.ours_cpu_us:14.0f}{row.bare_cpu_us:8.0f}" if row.ours_cpu_us is not None else ""
+        spread = f"{row.least:.2f}–{row.most:.2f}"
+        met = "met" if row.met else "missed"
+        print(
+            f"{row.name:40}{row.ours:10.0f}{row.bare:10.0f}{row.ratio:8.2f}{spread:>13}{row.limit:7.1f}  {met:6}{cpu}",
+            flush=True,
+        )
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench charging", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -399,23 +417,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=Path("."), help="on the disk to be measured; cleaned up")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
-    rows: list[Row] = []
-    if not asked.json:
-        print(
-            f"{'':40}{'ours':>10}{'bare':>10}{'ratio':>8}{'least–most':>13}{'limit':>7}{'':8}{'µs CPU: ours':>14}{'bare':>8}"
-        )
-    for row in _rows(asked):
-        rows.append(row)
-        if not asked.json:
-            cpu = f"{row.ours_cpu_us:14.0f}{row.bare_cpu_us:8.0f}" if row.ours_cpu_us is not None else ""
-            spread = f"{row.least:.2f}–{row.most:.2f}"
-            met = "met" if row.met else "missed"
-            print(
-                f"{row.name:40}{row.ours:10.0f}{row.bare:10.0f}{row.ratio:8.2f}{spread:>13}{row.limit:7.1f}  {met:6}{cpu}",
-                flush=True,
-            )
-    if asked.json:
-        print(json.dumps([asdict(row) for row in rows]))
+    show(_rows(asked), asked.json)
 
 
 def _rows(asked: argparse.Namespace) -> Iterator[Row]:

@@ -159,8 +159,7 @@ def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> lis
     """Decide on each charge, then write all of what is granted at once."""
     batch = _Batch(tx, charges, actor)
     refused: dict[int, BillingError] = {}
-    # Each account's own charges keep their order.
-    for place, item in sorted(enumerate(charges), key=lambda pair: pair[1].user_id):
+    for place, item in enumerate(charges):
         try:
             batch.book(place, item)
         except BillingError as error:

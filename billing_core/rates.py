@@ -206,7 +206,9 @@ class Rates:
 
     def exact(self, tokens: Tokens) -> int:
         """The same before it is rounded up, in 10⁻¹⁸ 元."""
-        if self.more is None:  # every kind falls under one of the four, and nothing else costs
+        more = self.more
+        if more is None or (tokens.extras is None and not more.call and self.tier(tokens.prompt) is None):
+            # Every kind falls under one of the four, and nothing else costs.
             return PPM * self._four(tokens.uncached, tokens.cached, tokens.cache_creation, tokens.completion)
         return self._sum(self.lines(tokens), tokens.extras)
 

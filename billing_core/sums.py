@@ -8,6 +8,7 @@ calls themselves are added up, found by their account and time.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from .database import Transaction
 from .models import ACCOUNT, BOTH, MODEL, USAGE_SUMS, USED
@@ -30,6 +31,7 @@ SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_
 """What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
 
 Key = tuple[int, ...]
+K = TypeVar("K", bound=Key)
 
 
 # Writing
@@ -39,7 +41,7 @@ class Uses:
     """What a transaction adds to the sums, to be written when its entries are."""
 
     def __init__(self) -> None:
-        self._added: dict[tuple[int, int, int, int], list[int]] = {}
+        self._added: dict[Key, list[int]] = {}
         """By account, model, quarter of an hour and kind."""
 
     def add(
@@ -61,9 +63,7 @@ class Uses:
             calls if extras is not None and extras.are_priced else 0,
             0 if upstream_yuan is None else calls * upstream_yuan, 0 if upstream_yuan is None else cost,
         ]  # fmt: skip
-        key = (account_id, model_id, at_ns // QUARTER_NS, kind)
-        known = self._added.get(key)
-        self._added[key] = more if known is None else [a + b for a, b in zip(known, more, strict=True)]
+        _plus(self._added, (account_id, model_id, at_ns // QUARTER_NS, kind), more)
 
     def write(self, tx: Transaction) -> None:
         """Add all of it to the sums that are kept."""
@@ -73,25 +73,28 @@ class Uses:
                 place = (account, quarter // LONGEST)
                 made[place] = made.get(place, 0) + calls
         before = _calls(tx, made)
-        rows: dict[Key, list[int]] = {}
+        quarters: dict[Key, list[int]] = {}
         for (account, model, quarter, kind), numbers in self._added.items():
-            for of, who, what, part in (
-                (MODEL, 0, model, tx.slot),
-                (ACCOUNT, account, 0, 0),
-                (BOTH, account, model, 0),
-            ):
-                lengths = KEPT[of] if kind == USED else UNDONE[of]
-                if of == BOTH and kind == USED and before.get((account, quarter // LONGEST), 0) >= BUSY_CALLS:
-                    lengths += BUSY
-                for length in lengths:
-                    key = (of, length, quarter // length, who, what, kind, part)
-                    known = rows.get(key)
-                    rows[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+            _plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
+            _plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
+            _plus(quarters, (BOTH, quarter, account, model, kind, 0), numbers)
+        rows: dict[Key, list[int]] = {}
+        for (of, quarter, who, what, kind, part), numbers in quarters.items():
+            lengths = KEPT[of] if kind == USED else UNDONE[of]
+            if of == BOTH and kind == USED and before.get((who, quarter // LONGEST), 0) >= BUSY_CALLS:
+                lengths += BUSY
+            for length in lengths:
+                _plus(rows, (of, length, quarter // length, who, what, kind, part), numbers)
         tx.many(_ADD, [(*key, *numbers) for key, numbers in sorted(rows.items())])
         for (account, period), calls in made.items():
             if before.get((account, period), 0) < BUSY_CALLS <= before.get((account, period), 0) + calls:
                 for length in BUSY:
                     tx.rows(_BECAME_BUSY, (length, length * QUARTER_NS, account, *_span(LONGEST, period)))
+
+
+def _plus(sums: dict[K, list[int]], key: K, numbers: list[int]) -> None:
+    known = sums.get(key)
+    sums[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
 
 
 _ADD = (
@@ -239,9 +242,7 @@ def _values(rows: Iterable[_Span]) -> str:
 
 def _add(found: _Found, rows: Iterable[Sequence[int]]) -> None:
     for place, account, model, *numbers in rows:
-        key = (place, account, model)
-        known = found.get(key)
-        found[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+        _plus(found, (place, account, model), numbers)
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -1,9 +1,11 @@
 """What if: what would it have cost at other prices?"""
 
+import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -176,30 +178,27 @@ def _bars(periods: Sequence[Period], totals: Mapping[int, Total], granularity: s
         for period in periods
     ]
     domain = list(range(len(periods)))
-    chart = {
-        "data": {"values": data},
-        "mark": {"type": "bar", "cornerRadius": 1},
-        "encoding": {
-            "x": {
-                "field": "place",
-                "type": "ordinal",
-                "scale": {"domain": domain},
-                "axis": charts.period_axis(labels, domain[:: max(1, -(-len(periods) // 10))]),
-            },
-            "xOffset": {"field": "kind", "type": "nominal", "sort": list(kinds.values())},
-            "y": {"field": "amount", "type": "quantitative", "axis": charts.YUAN_AXIS},
-            "color": {
-                "field": "kind",
-                "type": "nominal",
-                "scale": {"domain": list(kinds.values()), "range": [charts.GREY, charts.PALETTE[0]]},
-                "legend": {"title": None, "orient": "bottom"},
-            },
-            "tooltip": charts.tooltip({"label": _("Time"), "kind": _("What"), "shown": _("Cost"), "calls": _("Calls")}),
-        },
-        "height": 220,
-    }
-    st.vega_lite_chart(
+    axis = alt.Axis(
+        title=None, labelAngle=0, values=domain[:: max(1, -(-len(periods) // 10))], labelExpr=f"{json.dumps(labels)}[datum.value]",
+        ticks=False, domain=False, labelOverlap=True,
+    )  # fmt: skip
+    chart = (
+        alt.Chart(height=220)
+        .mark_bar(cornerRadius=1)
+        .encode(
+            x=alt.X("place:O", scale=alt.Scale(domain=domain), axis=axis),
+            xOffset=alt.XOffset("kind:N", sort=list(kinds.values())),
+            y=alt.Y("amount:Q", axis=alt.Axis(title="元", titleAngle=0, titleAlign="left", titleY=-8, titleX=0, tickCount=5)),
+            color=alt.Color(
+                "kind:N", scale=alt.Scale(domain=list(kinds.values()), range=[charts.GREY, charts.PALETTE[0]]),
+                legend=alt.Legend(title=None, orient="bottom"),
+            ),
+            tooltip=[alt.Tooltip("label:N", title=_("Time")), alt.Tooltip("kind:N", title=_("What")), alt.Tooltip("shown:N", title=_("Cost")), alt.Tooltip("calls:N", title=_("Calls"))],
+        )
+    )  # fmt: skip
+    charts.draw(
         chart,
+        data,
         key="what-if-bars",
         alt=_("Bars of what was charged and what it would have cost; the tables below have the figures."),
     )

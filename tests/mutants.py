@@ -29,11 +29,22 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "a key is looked up once more under the lock: that counts where the same request waits in another transaction",
     ),
     (
-        r"charge_many$|_with_holds_due$",
-        r"^\+.*(key=None|enumerate\(charges\), \)|order_by\(None\))",
+        r"_with_holds_due$",
+        r"^\+.*order_by\(None\)",
         "the order in which Postgres locks rows",
     ),
+    (
+        r"x__without_due$",
+        r"^\+.*rows\(.(select balance|SELECT BALANCE)",
+        "SQL's words and names in either case are the same",
+    ),
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
+    (
+        r"ledger\.x__lock_all$",
+        r"^\+.*(or True else ' FOR UPDATE'|' for update')",
+        "which rows Postgres locks: SQLite has one writer",
+    ),
+    (r"ledger\.x__lock_all$", r"^\+.*range\(0, len\(known\), \)", "a row that is read again is the same"),
     (r"ledger\.x_precharge$", r"is None\) and False", "no service tier and empty extras are the same"),
     (r"note_expired$", r"suppress\(None\)", "a database that can't be written to: tests/faults"),
     (

@@ -1,11 +1,12 @@
 """The yardstick for charging does what it is compared for, and what is measured is what it is called."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
-from bench import app, bare, charging, ledger, pages, serving, start
+from bench import app, bare, charging, http, ledger, pages, serving, start
 from bench.bare import BALANCE, Call
 from billing_core.database import Database
 
@@ -75,6 +76,25 @@ def test_both_sides_book_the_same_of_a_trace(
     ]
     assert all(row["ours"] > 0 and row["bare"] > 0 and row["least"] <= row["ratio"] <= row["most"] for row in rows)
     assert list(tmp_path.glob("bench-*")) == []
+
+
+def test_over_http_all_that_was_asked_for_is_booked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # It exits with a word where a charge is refused, or where what was booked is another amount.
+    small = ["--charges", "20", "--connections", "4", "--batch", "5", "--rounds", "2"]
+    http.main([*small, "--folder", str(tmp_path), "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["limit"]) for row in rows] == [
+        ("POST /charges, NDJSON, 5 a request", 0.4),
+        ("POST /charge, 4 connections", 0.5),
+        ("POST /charge, 4 connections: p99, ms", 3),
+    ]
+    assert all(row["ours"] > 0 and row["bare"] > 0 and row["least"] <= row["ratio"] <= row["most"] for row in rows)
+    assert list(tmp_path.glob("bench-*")) == []
+
+
+def test_over_http_what_is_refused_is_no_figure(sqlite_url: str) -> None:
+    with http.served(sqlite_url) as address, pytest.raises(SystemExit, match="1 of 1 were answered, 1 refused"):
+        asyncio.run(http.ask(address, http.requests("/charge", CALLS[:1], address, "bk_unknown"), 1))
 
 
 # People

@@ -148,6 +148,19 @@ def test_a_balance_never_grows_past_what_the_ledger_can_hold(db: Database, sign:
     db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {near} WHERE id = {rich}")))
     assert recharge(db, sign * MAX_HAO, "rich").balance == sign * 9 * 10**18
     refuses(db, Invalid, "larger than the ledger can hold", lambda: recharge(db, sign, "rich"))
+    into_debt = lambda: db.write(ledger.charge, "rich", MODEL, HUNDRED, actor=SHELL, allow_debt=True)  # noqa: E731
+    if sign < 0:
+        refuses(db, Invalid, "larger than the ledger can hold", into_debt)
+    else:
+        assert into_debt().balance == 9 * 10**18 - 180
+
+
+def test_when_a_charge_was_written_is_kept_where_that_is_another_moment(db: Database, ann: str, clock: Clock) -> None:
+    recharge(db, 1_000)
+    now = charge(db).entry_id
+    past = charge(db, created_at_ns=NOON - SECOND).entry_id
+    kept = dict(db.read(lambda tx: tx.rows("SELECT id, recorded_at_ns FROM entry")))
+    assert (kept[now], kept[past]) == (None, clock.now_ns)
 
 
 def test_a_remark_is_kept_as_one_line_of_what_a_screen_can_show(db: Database, ann: str) -> None:
@@ -258,6 +271,8 @@ def test_a_batch_gives_one_result_an_item_and_a_bad_one_spoils_no_other(db: Data
     told = [one.balance if isinstance(one, Receipt) else type(one) for one in results]
     assert told == [0, 220, UnknownAccount, InsufficientBalance, Invalid, 40, InsufficientBalance, -140]
     assert (balance(db), balance(db, "bob")) == (-140, 0)
+    written = [one.entry_id for one in results if isinstance(one, Receipt)]
+    assert written == sorted(written)
     assert db.write(ledger.charge_many, [], actor=SHELL) == []
 
 
@@ -283,7 +298,7 @@ def test_a_hold_is_off_the_balance_and_consumes_nothing(db: Database, ann: str) 
 
 def test_a_hold_that_the_balance_does_not_cover_is_refused(db: Database, ann: str) -> None:
     recharge(db, 179)
-    refuses(db, InsufficientBalance, "needs 0.018 元", lambda: hold(db))
+    refuses(db, InsufficientBalance, "The balance of ann is 0.0179 元, the call needs 0.018 元", lambda: hold(db))
 
 
 @pytest.mark.parametrize("ttl", [0, -1, 7 * 86_400 + 1, True, 1.5, 60.0, "60", None], ids=repr)
@@ -521,8 +536,19 @@ def test_a_frozen_account_gets_no_new_charges_or_holds_but_what_is_held_ends(
     assert reverse(db, done).status == "frozen"
     clock.forward(seconds=900)
     refuses(db, Conflict, "has expired", lambda: settle(db, to_expire))
+    refuses(db, Frozen, "is frozen", lambda: charge(db))
     freeze(db, "active")
     assert charge(db).status == "active"
+
+
+def test_a_frozen_account_is_charged_for_nothing_on_the_way_of_a_hold_that_comes_back(
+    db: Database, ann: str, clock: Clock
+) -> None:
+    recharge(db, 10_000)
+    hold(db, ttl_seconds=60)
+    freeze(db)
+    clock.forward(seconds=60)
+    refuses(db, Frozen, "is frozen", lambda: charge(db))
 
 
 def member(db: Database, **rights: bool) -> Actor:
@@ -642,6 +668,8 @@ def test_a_batch_sent_again_happens_once(db: Database, ann: str) -> None:
     ids = [[one.entry_id for one in results if isinstance(one, Receipt)] for results in (first, again)]
     assert ids[0] == ids[1]
     assert ids[0][0] == ids[0][2] != ids[0][1]
+    replayed = [[one.replayed for one in results if isinstance(one, Receipt)] for results in (first, again)]
+    assert replayed == [[False, False, True], [True, True, True]]
     assert balance(db) == 10_000 - 360
 
 

@@ -233,6 +233,10 @@ def test_a_settle_keeps_what_the_call_cost_upstream(db: Database, ann: str) -> N
         )
     )
     assert sums == 21_600_000_000
+    held = db.write(ledger.precharge, ann, "m", 10, 10, actor=SHELL)
+    round_of_another = ("openai/gpt-4o", Tokens(1_000_000, 0))
+    done = db.write(ledger.settle, held.entry_id, Tokens(1, 1), actor=SHELL, others=(round_of_another,))
+    assert row(db, Entry, done.other_ids[0]).upstream_usd == 25 * 10**11
 
 
 # Charges and holds

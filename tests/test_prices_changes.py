@@ -153,6 +153,8 @@ def test_what_was_used_costs_so_much_at_another_price(db: Database, clock: Clock
 def test_usage_of_more_tokens_than_one_call_may_have_is_priced_as_well() -> None:
     used = stats.Used(0, "a/b", 0, 9, 5 * 10**9, 0, 0, 10**9, 0)
     assert used.cost_at(Rates(MILLION, 2 * MILLION, 0, 0, "database")) == 7000 * 10_000
+    exact = Rates(999_999_999_999_900, 0, 0, 0, "database").cost_of(9 * 10**9 + 7, 0, 0, 0)
+    assert exact == -(-999_999_999_999_900 * (9 * 10**9 + 7) // 10**8)  # more digits than a float has
 
 
 def test_a_member_can_change_no_price_and_no_setting(db: Database) -> None:

@@ -172,12 +172,14 @@ def test_a_setting_that_cannot_be_is_refused(db: Database, name: str, value: str
 
 
 def test_a_built_in_price_is_copied_once_and_named_by_every_entry(db: Database, ann: str) -> None:
-    for _ in range(3):
-        db.write(ledger.charge, ann, "nobody/knows", Tokens(1, 1), actor=SHELL, allow_debt=True)
-    rows = db.read(logs.page, logs.Filters(ann), actor=SHELL)
-    assert {(row.price_input, row.price_output, row.price_source) for row in rows} == {
+    for model in 3 * ("nobody/knows", "anthropic/claude-3.7-sonnet"):  # with no prices of a cache, and with two
+        db.write(ledger.charge, ann, model, Tokens(1, 1), actor=SHELL, allow_debt=True)
+    assert db.read(lambda tx: tx.rows("SELECT count(*), count(DISTINCT model_id) FROM price")) == [(2, 2)]
+    db.write(ledger.charge, ann, "nobody/knows", Tokens(1, 1), actor=SHELL, allow_debt=True)
+    rows = db.read(logs.page, logs.Filters(ann, model="nobody/knows"), actor=SHELL)
+    assert [(row.price_input, row.price_output, row.price_source) for row in rows] == 4 * [
         (18 * YUAN, 72 * YUAN, "default")
-    }
+    ]
     assert db.read(pricing.history, "nobody/knows") == []  # nobody set one
 
 

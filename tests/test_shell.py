@@ -358,9 +358,8 @@ def test_a_balance_tells_what_is_held_and_what_has_come_back(run: Run, db: Datab
     assert told() == (10_000 - 180 - 18_000, 180, 18_000, "frozen")
 
 
+@pytest.mark.parametrize("db_url", ["sqlite"], indirect=True)  # only its file is read without SQLAlchemy
 def test_a_balance_is_told_without_what_takes_long_to_import(db: Database, ann: str) -> None:
-    if not db.is_sqlite:
-        pytest.skip("Only SQLite's file is read without SQLAlchemy.")
     code = (
         "import runpy, sys\n"
         "sys.argv = ['billing_core', 'balance', 'ann']\n"

@@ -1,19 +1,23 @@
 """Charts: one look for all of them. Numbers become floats here alone, to be drawn; what is written stays exact.
 
-They are written as Vega-Lite's JSON: to check them against its schema each time, as Altair does, takes longer than all else
-on a page."""
+Altair would check each part of each chart against Vega-Lite's schema, which takes longer than all else on a page: a test does
+that once instead.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import altair as alt
 import streamlit as st
+from altair.utils import schemapi
 from babel.dates import format_skeleton
 
 from billing_core.stats import Period, Used, totals
 
 from .words import N_, _, count, locale, percent, period_label, yuan
+
+schemapi.disable_debug_mode()
 
 PALETTE = (
     "#3366aa", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a6fc9", "#b5a800", "#7a4a2b", "#17a2a2",
@@ -68,84 +72,84 @@ def stacked(
         for name in series
         if amounts[place, name]
     ]
-    st.vega_lite_chart(
-        _stacked(periods, data, series, colours, granularity, measure),
+    draw(
+        _stacked(periods, series, colours, granularity, measure),
+        data,
         key=key,
         alt=_("Bars of what was used, period by period; the table below has the figures."),
     )
 
 
+def draw(
+    chart: alt.Chart | alt.LayerChart | alt.FacetChart, data: Sequence[Mapping[str, object]], *, key: str, alt: str
+) -> None:
+    """Draw a chart of rows. `alt`: what it shows, for who can't see it."""
+    st.vega_lite_chart(chart.to_dict(validate=False) | {"data": {"values": [*data]}}, key=key, alt=alt)
+
+
 def _stacked(
-    periods: Sequence[Period], data: list[dict[str, Any]], series: list[str], colours: list[str], granularity: str,
-    measure: str,
-) -> dict[str, Any]:  # fmt: skip
+    periods: Sequence[Period], series: list[str], colours: list[str], granularity: str, measure: str
+) -> alt.Chart:
+    labels = [_axis_label(period, granularity) for period in periods]
+    chosen = alt.selection_point(fields=["name"], bind="legend")
     domain = list(range(len(periods)))
     every = max(1, -(-len(periods) // 12))
     text = "#c3ccc8" if st.context.theme.type == "dark" else "#4a5550"
-    legend = {
-        "title": None, "orient": "bottom", "offset": 6, "columns": {"expr": "max(1, floor(width / 200))"},
-        "labelLimit": 220, "symbolType": "square",
-    }  # fmt: skip
-    shown = {"label": _("Period"), "name": _("Name"), "shown": _(MEASURES[measure]), "calls": _("Calls"), "share": _("Share")}  # fmt: skip
-    return {
-        "data": {"values": data},
-        "mark": {"type": "bar", "cornerRadius": 1},
-        "transform": [{"filter": {"param": "chosen"}}],
-        "params": [{"name": "chosen", "select": {"type": "point", "fields": ["name"]}, "bind": "legend"}],
-        "encoding": {
-            "x": {
-                "field": "place",
-                "type": "ordinal",
-                "scale": {"domain": domain, "paddingInner": 0.25},
-                "axis": period_axis(
-                    [_axis_label(period, granularity) for period in periods], domain[::-1][::every], grid=False
+    axis = alt.Axis(
+        title=None, labelAngle=0, values=domain[::-1][::every], ticks=False, domain=False, labelOverlap=True,
+        labelExpr=f"{json.dumps(labels)}[datum.value]", grid=False,
+    )  # fmt: skip
+    return (
+        alt.Chart()
+        .mark_bar(cornerRadius=1)
+        .transform_filter(chosen)
+        .encode(
+            x=alt.X("place:O", scale=alt.Scale(domain=domain, paddingInner=0.25), axis=axis),
+            y=alt.Y(
+                "amount:Q",
+                stack="zero",
+                axis=alt.Axis(
+                    title="元" if measure == "cost" else None,
+                    tickCount=5,
+                    titleAngle=0,
+                    titleAlign="left",
+                    titleY=-8,
+                    titleX=0,
+                    domain=False,
+                    ticks=False,
+                    format=",.4~f" if measure == "cost" else "~s",
                 ),
-            },
-            "y": {
-                "field": "amount",
-                "type": "quantitative",
-                "stack": "zero",
-                "axis": {
-                    **YUAN_AXIS,
-                    "title": "元" if measure == "cost" else None,
-                    "domain": False,
-                    "ticks": False,
-                    "format": ",.4~f" if measure == "cost" else "~s",
-                },
-            },
-            "color": {
-                "field": "name",
-                "type": "nominal",
-                "scale": {"domain": series, "range": colours},
-                "legend": legend if len(series) > 1 else None,
-            },
-            "order": {"field": "rank", "type": "quantitative"},
-            "opacity": {"condition": {"test": "datum.over", "value": 1}, "value": 0.55},
-            "tooltip": tooltip(shown),
-        },
-        "height": HEIGHT + LEGEND_HEIGHT * len(series),
-        "config": {
-            "view": {"stroke": None},
-            "axis": {"gridOpacity": 0.5, "labelColor": text, "titleColor": text},
-            "legend": {"labelColor": text},
-        },
-    }
-
-
-YUAN_AXIS = {"title": "元", "titleAngle": 0, "titleAlign": "left", "titleY": -8, "titleX": 0, "tickCount": 5}
-
-
-def period_axis(labels: Sequence[str], places: Sequence[int], **more: Any) -> dict[str, Any]:
-    """An axis of periods: the labels of all, and the places at which one stands."""
-    return {
-        "title": None, "labelAngle": 0, "values": places, "labelExpr": f"{json.dumps(labels, ensure_ascii=False)}[datum.value]",
-        "ticks": False, "domain": False, "labelOverlap": True, **more,
-    }  # fmt: skip
-
-
-def tooltip(fields: Mapping[str, str]) -> list[dict[str, str]]:
-    """What the pointer shows of a bar: fields and what they are called."""
-    return [{"field": field, "title": title, "type": "nominal"} for field, title in fields.items()]
+            ),
+            color=alt.Color(
+                "name:N",
+                scale=alt.Scale(domain=series, range=colours),
+                legend=alt.Legend(
+                    title=None,
+                    orient="bottom",
+                    offset=6,
+                    columns=alt.ExprRef("max(1, floor(width / 200))"),
+                    labelLimit=220,
+                    symbolType="square",
+                )
+                if len(series) > 1
+                else None,
+            ),
+            order=alt.Order("rank:Q"),
+            opacity=alt.condition("datum.over", alt.value(1), alt.value(0.55)),
+            tooltip=[
+                alt.Tooltip("label:N", title=_("Period")),
+                alt.Tooltip("name:N", title=_("Name")),
+                alt.Tooltip("shown:N", title=_(MEASURES[measure])),
+                alt.Tooltip("calls:N", title=_("Calls")),
+                alt.Tooltip("share:N", title=_("Share")),
+            ],
+        )
+        .add_params(chosen)
+        .properties(height=HEIGHT + LEGEND_HEIGHT * len(series))
+        .configure_view(stroke=None)
+        .configure_axis(gridOpacity=0.5, labelColor=text, titleColor=text)
+        .configure_legend(labelColor=text)
+    )
 
 
 _AXIS = {"hour": "Hm", "day": "MMMd", "month": "yMMM"}

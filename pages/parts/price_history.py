@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from operator import attrgetter
 
+import altair as alt
 import streamlit as st
 
 from billing_core import pricing, stats
@@ -13,7 +14,7 @@ from billing_core.rates import as_rates
 from billing_core.stats import Period, from_ns
 
 from . import tables, told
-from .charts import GREY, PALETTE, YUAN_AXIS, tooltip
+from .charts import PALETTE, draw
 from .price_dialog import HEADINGS, summary
 from .tables import Column
 from .viewer import Viewer
@@ -114,40 +115,36 @@ def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
     if not data:
         return
     parts = [part for part in PARTS if any(row["kind"] == _(HEADINGS[part]) for row in data)]
-    encoding = {
-        "color": {
-            "field": "kind",
-            "type": "nominal",
-            "scale": {"domain": [_(HEADINGS[part]) for part in parts], "range": list(PALETTE[: len(parts)])},
-            "legend": {"title": None, "orient": "bottom", "symbolType": "stroke"},
-        },
-        "strokeDash": {
-            "field": "planned",
-            "type": "nominal",
-            "scale": {"domain": [False, True], "range": [[1, 0], [4, 4]]},
-            "legend": None,
-        },
-        "tooltip": tooltip({"kind": _("Kind"), "shown": _("Price"), "since": _("From")}),
-        "x": {
-            "field": "from",
-            "type": "temporal",
-            "axis": {"title": None, "tickCount": 6, "format": "%Y-%m-%d", "labelOverlap": True},
-        },
-        "x2": {"field": "to"},
-        "y": {
-            "field": "price",
-            "type": "quantitative",
-            "axis": {**YUAN_AXIS, "title": _("元 per million tokens")},
-        },
-    }
-    now = {
-        "data": {"values": [{"at": now_ns // 10**6}]},
-        "mark": {"type": "rule", "strokeDash": [2, 4], "color": GREY},
-        "encoding": {"x": {"field": "at", "type": "temporal"}},
-    }
-    lines = {"data": {"values": data}, "mark": {"type": "rule", "strokeWidth": 3}, "encoding": encoding}
-    st.vega_lite_chart(
-        {"layer": [lines, now], "height": HEIGHT},
+    colour = alt.Color(
+        "kind:N", scale=alt.Scale(domain=[_(HEADINGS[part]) for part in parts], range=list(PALETTE[: len(parts)])),
+        legend=alt.Legend(title=None, orient="bottom", symbolType="stroke"),
+    )  # fmt: skip
+    tooltip = [
+        alt.Tooltip("kind:N", title=_("Kind")),
+        alt.Tooltip("shown:N", title=_("Price")),
+        alt.Tooltip("since:N", title=_("From")),
+    ]
+    base = alt.Chart(height=HEIGHT).encode(color=colour, tooltip=tooltip)
+    y = alt.Y(
+        "price:Q",
+        axis=alt.Axis(
+            title=_("元 per million tokens"), titleAngle=0, titleAlign="left", titleY=-8, titleX=0, tickCount=5
+        ),
+    )
+    x = alt.X("from:T", axis=alt.Axis(title=None, tickCount=6, format="%Y-%m-%d", labelOverlap=True))
+    lines = base.mark_rule(strokeWidth=3).encode(
+        x=x,
+        x2="to:T",
+        y=y,
+        strokeDash=alt.StrokeDash(
+            "planned:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [4, 4]]), legend=None
+        ),
+    )
+    today = alt.Data(values=[{"at": now_ns // 10**6}])  # type: ignore[no-untyped-call]
+    now = alt.Chart(today).mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x="at:T")
+    draw(
+        alt.layer(lines, now),
+        data,
         key="price-steps",
         alt=_("The price over time, in steps; the table below has the figures."),
     )

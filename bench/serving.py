@@ -48,7 +48,7 @@ class Row:
 def program(pipe: Any, url: str, actor: Actor) -> None:
     """Charge for so many seconds whenever it is asked to, and say how often it did."""
     db = Database(url)
-    calls = charging._calls(db, charging.arrivals(None), [1] * charging.ACCOUNTS, seed=time.time_ns())
+    calls = charging.endless_calls(db, charging.arrivals(None), [1] * charging.ACCOUNTS, seed=time.time_ns())
     while seconds := pipe.recv():
         end, made = time.perf_counter() + seconds, 0
         while time.perf_counter() < end:
@@ -97,6 +97,7 @@ def measure(file: Path, people: int, every: float, seconds: float, rounds: int) 
         ours, theirs = multiprocessing.get_context("spawn").Pipe()
         process = multiprocessing.get_context("spawn").Process(target=program, args=(theirs, db.url, actor))
         process.start()
+        theirs.close()  # so that its end is seen
         opened.callback(process.kill)
         for number in range(people):
             person = Person(opened.enter_context(Visitor(app, session)), every, number, looking, taken)

@@ -2,7 +2,7 @@
 
 import sys
 
-from . import charging, http, ledger, pages, reading, start, what_if
+from . import charging, http, ledger, pages, reading, start, stats, what_if
 
 BENCHES = {
     "charging": charging,
@@ -11,6 +11,7 @@ BENCHES = {
     "pages": pages,
     "reading": reading,
     "start": start,
+    "stats": stats,
     "what_if": what_if,
 }
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from . import charging, http, ledger, pages, reading, serving, start, what_if
+from . import charging, http, ledger, pages, reading, start, stats, what_if
 
 BENCHES = {
     "charging": charging,
@@ -12,6 +12,7 @@ BENCHES = {
     "reading": reading,
     "serving": serving,
     "start": start,
+    "stats": stats,
     "what_if": what_if,
 }
 

@@ -44,7 +44,7 @@ def take(app: App, session: str, file: Path) -> None:
         page = context.new_page()
         page.goto(f"{app.url}/stats?range=12m")
         page.get_by_test_id("stDataFrame").wait_for()
-        page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first.wait_for()
+        page.get_by_test_id("stVegaLiteChart").locator("svg .role-mark path").first.wait_for()
         page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
         page.wait_for_timeout(1500)  # until the bars have been drawn
         page.screenshot(path=file)

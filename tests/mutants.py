@@ -34,10 +34,18 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "the order in which Postgres locks rows",
     ),
     (
-        r"x__without_due$",
-        r"^\+.*rows\(.(select balance|SELECT BALANCE)",
+        r"x__without_due$|_Batchǁwrite$|x__known_number$|x_model_number$",
+        r"^\+.*(rows\(.(select|insert|SELECT [A-Z]+ FROM|INSERT INTO MODEL)|new_ids\(.ENTRY)",
         "SQL's words and names in either case are the same",
     ),
+    (r"_Batchǁwrite$", r"^\+.*zip\(ids, rows, (strict=(None|False)|)\)", "each row has a number"),
+    (r"_Batchǁbook$", r"_Locked\(account\.id, balance, None\)", "who has been charged is not frozen"),
+    (
+        r"InForceǁ(at|kept)$",
+        r"^\+(found = (None|self\._(rows|found)\.get\(None\))|self\._found\[model, at_ns\] = None)",
+        "what isn't kept in mind is looked up again",
+    ),
+    (r"InForceǁat$", r"\(number is None\) and False", "no price is of no model"),
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
     (
         r"ledger\.x__lock_all$",

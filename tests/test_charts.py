@@ -43,4 +43,4 @@ def test_a_pages_charts_fit_the_schema(
     assert drawn
     for spec in drawn:
         schemapi.validate_jsonschema(spec, alt.load_schema())
-        assert spec["data"]["values"]
+        assert spec["datasets"][spec["data"]["name"]]

@@ -2,7 +2,6 @@
 
 import struct
 from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -95,16 +94,20 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
     """The fingerprint of the sums of use, less what reversals undid: that of the calls, where the sums are right. None where
     they hold something else than whole numbers."""
     sketch, kept = Sketch(salt, busy), 0
-    place = lru_cache(1000)(sketch.place)
+    of_what: tuple[Any, ...] = ()
+    own = coarser = times = 0
     columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
     try:
         for rows in blocks(tx, f"SELECT {columns} FROM usage_sum"):
-            for of, length, kind, slot, period, account, model, *numbers in rows:
-                own, coarser, times = place(of, length, kind, slot)
+            for row in rows:
+                if row[:4] != of_what:  # most rows are of what the one before was
+                    of_what = row[:4]
+                    own, coarser, times = sketch.place(*of_what)
+                period, account, model = row[4:7]
                 where = hash((own, period | 0, account | 0, model | 0))
                 if coarser:
                     where -= hash((coarser, period // times, account, model))
-                kept += weigh(*numbers) * where
+                kept += weigh(*row[7:]) * where
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)

@@ -69,8 +69,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     found, sums, entries, used = Findings(), dict[int, Sums](), 0, 0
     sketch = Sketch(part.salt, part.busy)
     names = seals.Names.read(tx)
-    prices = {row.id: row for row in tx.connection().execute(sa.select(PRICES))}
-    rates = {id: (row.model_id, counts) for id, row in prices.items() if (counts := _rates(row)) is not None}
+    prices = tx.connection().execute(sa.select(PRICES)).all()
+    rates = {row.id: (row.model_id, counts) for row in prices if (counts := _rates(row)) is not None}
     if part.after:
         before = tx.connection().execute(sa.text(_BALANCES_BEFORE.format(after=part.after)))
         sums = {row[0]: Sums(row[1]) for row in before if row[1] is not None}
@@ -128,12 +128,12 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                         and 0 <= reasoning <= completion
                         and cost == price.cost_of(prompt - cached - creation, cached, creation, completion)
                     ):  # fmt: skip
-                        _cost(found, row, prices)
+                        _cost(found, row, rates)
                 elif type == "recharge":
                     if cost or not amount:
                         found.note("entry", id, N_("Entry {id} is a recharge that moves nothing, or has a cost."))
                 elif type in ("settle", "precharge"):
-                    _cost(found, row, prices)
+                    _cost(found, row, rates)
                 elif type == "reversal":
                     account.consumed += cost
             except (
@@ -200,14 +200,13 @@ def _rates(row: Any) -> Rates | None:
         return None
 
 
-def _cost(found: Findings, row: Sequence[Any], prices: dict[int, Any]) -> None:
+def _cost(found: Findings, row: Sequence[Any], prices: dict[int, tuple[int, Rates]]) -> None:
     """The cost again, from the tokens and the price that the entry (a row of seals.COLUMNS) names."""
     id, _account, type, _amount, _after, kept, model_id, price_id, prompt, cached, creation, completion, reasoning = (
         row[:13]
     )
-    price = prices.get(price_id)
-    rates = None if price is None else _rates(price)
-    if price is None or rates is None or price.model_id != model_id:
+    model, rates = prices.get(price_id, _NONE)
+    if rates is None or model != model_id:
         found.note("entry", id, N_("Entry {id} names no price of its model."))
         return
     try:

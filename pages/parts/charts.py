@@ -84,7 +84,8 @@ def draw(
     chart: alt.Chart | alt.LayerChart | alt.FacetChart, data: Sequence[Mapping[str, object]], *, key: str, alt: str
 ) -> None:
     """Draw a chart of rows. `alt`: what it shows, for who can't see it."""
-    st.vega_lite_chart(chart.to_dict(validate=False) | {"data": {"values": [*data]}}, key=key, alt=alt)
+    spec = chart.to_dict(validate=False) | {"data": {"name": "rows"}, "datasets": {"rows": [*data]}}
+    st.vega_lite_chart(spec, key=key, alt=alt)
 
 
 def _stacked(

@@ -193,7 +193,7 @@ def a_program_charges_a_call(app: App, key: str) -> None:
 
 def sees_where_the_money_went(ann: Person) -> None:
     expect(ann.page.get_by_text("99.97").first).to_be_visible()
-    expect(ann.page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first).to_be_visible()
+    expect(ann.page.get_by_test_id("stVegaLiteChart").locator("svg .role-mark path").first).to_be_visible()
     grid = ann.page.get_by_test_id("stDataFrame").first
     grid.scroll_into_view_if_needed()
     grid.click(position={"x": 300, "y": 52})
@@ -204,7 +204,7 @@ def sees_where_the_money_went(ann: Person) -> None:
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_be_hidden()
     ann.goes_to("Stats")
-    expect(ann.page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first).to_be_visible()
+    expect(ann.page.get_by_test_id("stVegaLiteChart").locator("svg .role-mark path").first).to_be_visible()
 
 
 def downloads_the_csv(ann: Person) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 
-from . import charging, http, ledger, pages, reading, start, stats, what_if
+from . import charging, http, ledger, pages, reading, serving, start, stats, what_if
 
 BENCHES = {
     "charging": charging,

@@ -78,7 +78,7 @@ def test_a_call_that_fails_now_and_then_is_told_and_the_program_goes_on(
             "-P",
             f"{file}-wal",
             "-e",
-            f"inject={call}:error={error}:when={7 + number % 30}+{every + number}",  # within the first forty
+            f"inject={call}:error={error}:when={7 + number % 12}+{every + number}",  # of the first twenty
         ]
         done = subprocess.run(
             [*strace, sys.executable, "-c", PROGRAM, sqlite_url, str(told), str(number)],

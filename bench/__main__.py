@@ -2,7 +2,7 @@
 
 import sys
 
-from . import charging, http, ledger, pages, reading, start, stats, what_if
+from . import charging, http, ledger, pages, reading, serving, start, stats, what_if
 
 BENCHES = {
     "charging": charging,
@@ -10,6 +10,7 @@ BENCHES = {
     "ledger": ledger,
     "pages": pages,
     "reading": reading,
+    "serving": serving,
     "start": start,
     "stats": stats,
     "what_if": what_if,

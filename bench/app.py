@@ -95,14 +95,15 @@ class Visitor:
         """What the last run has sent."""
 
     def __enter__(self) -> Self:
-        self.socket = connect(
+        self.opened = connect(
             f"ws://localhost:{self.app.port}/_stcore/stream", subprotocols=["streamlit"], max_size=None,
             additional_headers={"Cookie": f"{SESSION_COOKIE}={self.session}"}, compression=None,
         )  # fmt: skip
+        self.socket = self.opened.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
+    def __exit__(self, *error: Any) -> None:
+        self.opened.__exit__(*error)
 
     def open(self, path: str, query: str = "") -> float:
         """Go to a page, by its address; seconds until it is there."""

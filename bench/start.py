@@ -2,8 +2,8 @@
 
     python -m bench start --file ledger.db
 
-`--file`: a ledger that `python -m bench ledger` has made; it gets an admin. Needs Chromium, for what is measured in a browser:
-it is opened before the app is started.
+`--file`: a ledger that `python -m bench ledger` has made; it gets an admin, and a call, so that there is one of today. Needs
+Chromium, for what is measured in a browser: it is opened before the app is started.
 """
 
 import argparse
@@ -23,7 +23,10 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from api.auth import SESSION_COOKIE
+from billing_core import ledger
+from billing_core.actors import SHELL
 from billing_core.database import Database, migrate
+from billing_core.tokens import Tokens
 
 from .app import ADMIN, ROOT, App, Visitor, sign_in
 
@@ -154,7 +157,7 @@ def main(arguments: list[str]) -> None:
     db = Database(f"sqlite:///{asked.file.resolve()}")
     migrate(db)
     session = sign_in(db)
-    sign_in(db, PEOPLE[1])
+    db.write(ledger.charge, PEOPLE[1], "maker/model-1", Tokens(1000, 100), actor=SHELL, allow_debt=True)
     rows = [
         *commands(db.url, asked.rounds),
         *first_page(db.url, session, max(1, asked.rounds // 3)),

@@ -1,6 +1,7 @@
 """Who there is: accounts, their roles and status."""
 
 import re
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, or_
 from sqlmodel import col, select
@@ -11,6 +12,7 @@ from .database import Transaction
 from .errors import Conflict, Invalid, UnknownAccount
 from .i18n import LANGUAGES, N_
 from .models import Account, ApiKey, Token
+from .money import Hao
 from .zones import zone
 
 _USER_ID = re.compile(r"[^\s/?#%]{1,64}")
@@ -159,13 +161,23 @@ def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
     return list(tx.exec(query))
 
 
-def known(tx: Transaction, *, actor: Actor) -> list[tuple[int, str, str]]:
-    """Every account's number, id and name, by name: where more of them would be too much. Raises Forbidden."""
+class Known(NamedTuple):
+    """What a list of all accounts shows of each, as Account has it: thousands are read in a tenth of the time."""
+
+    id: int
+    user_id: str
+    name: str
+    role: str
+    status: str
+    balance: Hao
+    total_consumed: Hao
+
+
+def known(tx: Transaction, *, actor: Actor) -> list[Known]:
+    """All accounts, by name. Raises Forbidden."""
     actor.must_be_admin()
-    return [
-        (row[0], row[1], row[2])
-        for row in tx.rows("SELECT id, user_id, name FROM account ORDER BY lower(name), user_id")
-    ]
+    query = f"SELECT {', '.join(Known._fields)} FROM account ORDER BY lower(name), user_id"
+    return [Known(*row) for row in tx.rows(query)]
 
 
 def _name(name: str) -> str:

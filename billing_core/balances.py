@@ -1,9 +1,11 @@
 """What many accounts may still spend, in one query: a list of accounts asks as often for two thousand as for two."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, func, select
 
+from .accounts import Known
 from .database import Transaction
 from .models import HOLDS, Account
 from .money import Hao
@@ -17,7 +19,7 @@ class Balance:
     held: Hao
 
 
-def balances_of(tx: Transaction, accounts: list[Account]) -> list[Balance]:
+def balances_of(tx: Transaction, accounts: Sequence[Account | Known]) -> list[Balance]:
     """The balance of each account, in their order."""
     h = HOLDS.c
     back = func.sum(case((h.expires_at_ns <= tx.now_ns, h.held), else_=0))

@@ -44,7 +44,7 @@ class Overview:
         return self.balance >= 0 and self.days_left is not None and self.days_left < SOON_DAYS
 
 
-def _overview(account: Account, left: Hao, held: Hao, spent: list[int]) -> Overview:
+def _overview(account: Account | accounts.Known, left: Hao, held: Hao, spent: list[int]) -> Overview:
     """`spent` in the periods of _pace."""
     return Overview(
         user_id=account.user_id,
@@ -151,7 +151,7 @@ def neediest_first(rows: list[Overview]) -> list[Overview]:
 
 def team(tx: Transaction, *, actor: Actor, tz: ZoneInfo, search: str = "") -> Team:
     """Raises Forbidden."""
-    everybody = accounts.listed(tx, actor=actor)
+    everybody = accounts.known(tx, actor=actor)
     found = {account.user_id for account in accounts.listed(tx, actor=actor, search=search)} if search.strip() else None
     spent = stats.spent_by(tx, _pace(tx, tz), actor=actor)
     rows = [

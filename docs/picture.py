@@ -1,6 +1,8 @@
 """Makes the README's picture: the demo's year, as the real app shows it to an admin.
 
 python docs/picture.py          (with requirements-dev.txt installed, and Chromium)
+
+With a ledger that `python -m bench ledger` has made, the picture of docs/performance.md: python docs/picture.py ledger.db
 """
 
 import sys
@@ -15,20 +17,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from e2e.conftest import ARGUMENTS, CHROMIUM, App  # noqa: E402
 
 from api.auth import SESSION_COOKIE  # noqa: E402
+from bench.app import sign_in  # noqa: E402
 from billing_core import accounts, demo, signin  # noqa: E402
 from billing_core.database import Database  # noqa: E402
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/demo.db"
-        demo.fill(url)
-        db = Database(url)
-        session = db.write(lambda tx: signin.issue(tx, "session", accounts.find(tx, "boss")))
-        app = App(url, Path(folder) / "console.log")
+        if sys.argv[1:]:
+            db, picture = Database(f"sqlite:///{Path(sys.argv[1]).resolve()}"), "stats-10m.png"
+            session = sign_in(db)
+        else:
+            db, picture = Database(f"sqlite:///{folder}/demo.db"), "stats.png"
+            demo.fill(db.url)
+            session = db.write(lambda tx: signin.issue(tx, "session", accounts.find(tx, "boss")))
+        app = App(db.url, Path(folder) / "console.log")
         try:
             app.wait()
-            take(app, session, ROOT / "docs" / "stats.png")
+            take(app, session, ROOT / "docs" / picture)
         finally:
             app.stop()
             db.close()

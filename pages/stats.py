@@ -42,9 +42,9 @@ def page(viewer: Viewer) -> None:
             return stats.totals(used), used, pricing.model_names(tx), {}, tx.now_ns
         totals, drawn = stats.by_account(tx, periods, actor=viewer.actor, measure=measure, most=charts.LONGEST)
         everybody = accounts.known(tx, actor=viewer.actor)
-        numbers = {user_id: number for number, user_id, _name in everybody}
-        twice = {name for name, times in Counter(name for _number, _id, name in everybody).items() if times > 1}
-        names = {user_id: f"{name} ({user_id})" if name in twice else name for _number, user_id, name in everybody}
+        numbers = {one.user_id: one.id for one in everybody}
+        twice = {name for name, times in Counter(one.name for one in everybody).items() if times > 1}
+        names = {one.user_id: f"{one.name} ({one.user_id})" if one.name in twice else one.name for one in everybody}
         return totals, drawn, numbers, names, tx.now_ns
 
     totals, used, numbers, names, now_ns = viewer.db.read(read)
@@ -52,11 +52,12 @@ def page(viewer: Viewer) -> None:
         st.info(_("Nothing was used in this range. Choose a longer one, or connect a program that charges its calls."))
         _reversals(viewer)
         return
-    _figures(totals, names, by)
+    whole = stats.whole(totals)
+    _figures(totals, whole, names, by)
     charts.stacked(
         periods, used, granularity=granularity, measure=measure, numbers=numbers, names=names, now_ns=now_ns, key="used"
     )
-    _table(totals, names, by)
+    _table(totals, whole, names, by)
     if viewer.is_admin:
         _margin(viewer, periods, user_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
@@ -105,8 +106,7 @@ def _whose(viewer: Viewer) -> tuple[str | None, str]:
     return None, by
 
 
-def _figures(totals: list[Used], names: dict[str, str], by: str) -> None:
-    whole = stats.whole(totals)
+def _figures(totals: list[Used], whole: Used, names: dict[str, str], by: str) -> None:
     spent, calls, dearest = st.columns([1, 1, 2])
     spent.metric(_("Cost, 元"), yuan(whole.cost), border=True, height="stretch")
     calls.metric(_("Calls"), count(whole.calls), border=True, height="stretch")
@@ -119,8 +119,7 @@ def _figures(totals: list[Used], names: dict[str, str], by: str) -> None:
     )  # fmt: skip
 
 
-def _table(totals: list[Used], names: dict[str, str], by: str) -> None:
-    whole = stats.whole(totals)
+def _table(totals: list[Used], whole: Used, names: dict[str, str], by: str) -> None:
     columns = [
         Column(_("Model") if by == "model" else _("Account"), lambda one: names.get(one.name, one.name)),
         Column(_("Cost, 元"), lambda one: one.cost, "money"),

@@ -48,7 +48,7 @@ def page(viewer: Viewer) -> None:
 
     def read(tx: Transaction) -> tuple[list[str], dict[str, Current], list[str]]:
         used = stats.totals(stats.usage(tx, [stats.joined(periods)], actor=viewer.actor, user_id=None))
-        people = [user_id for _number, user_id, _name in accounts.known(tx, actor=viewer.actor)]
+        people = [one.user_id for one in accounts.known(tx, actor=viewer.actor)]
         return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
 
     used, current, people = viewer.db.read(read)

@@ -1,4 +1,4 @@
-"""The yardstick for charging does what it is compared for, and the comparison runs."""
+"""The yardstick for charging does what it is compared for, and what is measured is what it is called."""
 
 import asyncio
 import json
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import bare, charging, http, ledger
+from bench import app, bare, charging, http, ledger, pages, serving, start
 from bench.bare import BALANCE, Call
+from billing_core.database import Database
 
 CALLS = [Call("a", 1, 1, 100, 10, 37, 0), Call("b", 1, 1, 100, 10, 5, 0), Call("c", 2, 3, 100, 10, 11, bare.HOUR_NS)]
 
@@ -94,3 +95,53 @@ def test_over_http_all_that_was_asked_for_is_booked(tmp_path: Path, capsys: pyte
 def test_over_http_what_is_refused_is_no_figure(sqlite_url: str) -> None:
     with http.served(sqlite_url) as address, pytest.raises(SystemExit, match="1 of 1 were answered, 1 refused"):
         asyncio.run(http.ask(address, http.requests("/charge", CALLS[:1], address, "bk_unknown"), 1))
+
+
+# People
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    ledger.make(tmp_path / "small.db", 1000, charging.ACCOUNTS, 3)
+    return tmp_path / "small.db"
+
+
+def test_each_page_is_measured_as_it_is_shown(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages.main(["--file", str(small), "--rounds", "2", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(pages.PAGES)
+    assert all(row["whole"] >= row["script"] >= row["database"] > 0 for row in rows)
+
+
+def test_a_visitor_sees_the_page_that_is_asked_for(small: Path) -> None:
+    db = Database(f"sqlite:///{small}")
+    with app.App(db.url) as served, app.Visitor(served, app.sign_in(db)) as visitor:
+        for path, title in (("accounts", "Accounts"), ("stats", "Stats"), ("", "Balance")):
+            visitor.open(path)
+            assert any(title.encode() in text for text in visitor.texts)
+            visitor.rerun()
+            assert any(title.encode() in text for text in visitor.texts)
+        assert served.memory_mb() > 0
+    with app.App(db.url) as served, app.Visitor(served, "nobody's") as visitor:
+        visitor.open("accounts")
+        assert any(b"Password" in text for text in visitor.texts)
+        assert not any(b"User 7" in text for text in visitor.texts)
+
+
+def test_a_program_charges_beside_people(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--people", "2", "--every", "0.1", "--seconds", "1", "--rounds", "1"]
+    serving.main(["--file", str(small), "--folder", str(tmp_path), *few, "--json"])
+    charges, looks = json.loads(capsys.readouterr().out)
+    assert charges["beside"] > 0
+    assert charges["alone"] > 0
+    assert looks["beside"] > 0
+    assert list(tmp_path.glob("bench-*")) == []
+
+
+def test_the_start_is_measured(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if start.CHROMIUM is None:
+        pytest.skip("The bench of the start needs Chromium.")
+    start.main(["--file", str(small), "--rounds", "1", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["limit"] for row in rows] == [0.4, None, None, None, 4, 1, None, 250]
+    assert all(row["least"] <= row["reached"] <= row["most"] for row in rows)

@@ -77,6 +77,20 @@ def test_those_in_debt_stand_first(visit: Visit, db: Database) -> None:
     assert names(visit("accounts", "boss")) == ["Bob", "Ann *A*", "Boss"]
 
 
+def test_many_accounts_are_shown_page_by_page(visit: Visit, db: Database) -> None:
+    for n in range(205):
+        db.write(accounts.add, f"user{n:03}", f"User {n:03}", actor=SHELL)
+    app = visit("accounts", "boss")
+    assert names(app) == ["Bob", "Ann *A*", "Boss", *(f"User {n:03}" for n in range(47))]
+    app.session_state["accounts-page-of-5"] = 5
+    assert names(app.run()) == [f"User {n:03}" for n in range(197, 205)]
+    assert not app.exception
+    app.session_state["accounts-0-clicked"] = 1
+    assert titles(app.run()) == ["User 198"]
+    few = visit("accounts", "boss", q="user20")
+    assert names(few) == [f"User {n:03}" for n in range(200, 205)]
+
+
 def test_a_search_in_the_address_shows_who_it_finds_and_the_figures_of_all(visit: Visit, db: Database) -> None:
     app = visit("accounts", "boss", q="EXAMPLE.com")
     assert names(app) == ["Ann *A*"]

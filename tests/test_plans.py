@@ -36,6 +36,7 @@ def people(db: Database, first: int, last: int) -> None:
 
 
 LISTS: dict[str, Callable[[Transaction], Any]] = {
+    "the page's days": lambda tx: stats.spent_by(tx, overview.last_days(tx, UTC), actor=SHELL),
     "the page": lambda tx: overview.team(tx, actor=SHELL, tz=UTC),
     "the file": lambda tx: export.accounts_and_spending(tx, actor=SHELL, tz=UTC),
 }
@@ -147,6 +148,7 @@ DAILY: dict[str, Callable[[Transaction], Any]] = {
     "an account's sum": lambda tx: logs.total(tx, Filters("ann", **DATES), actor=SHELL),
     "one entry": lambda tx: logs.one(tx, 7, actor=SHELL),
     "the accounts": lambda tx: overview.team(tx, actor=SHELL, tz=UTC),
+    "the accounts' days": lambda tx: stats.spent_by(tx, days(), actor=SHELL, user_ids=["ann", "bob"]),
     "an account": lambda tx: overview.one(tx, "ann", actor=SHELL, tz=UTC),
     "an account's balances": lambda tx: overview.balances(
         tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), [0] * 30, tz=UTC

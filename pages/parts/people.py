@@ -25,4 +25,4 @@ def choose(viewer: Viewer) -> str | None:
 
 def names(tx: Transaction, actor: Actor) -> dict[str, str]:
     """What to call each account in a list to choose from."""
-    return {user_id: f"{name} ({user_id})" for _number, user_id, name in accounts.known(tx, actor=actor)}
+    return {one.user_id: f"{one.name} ({one.user_id})" for one in accounts.known(tx, actor=actor)}

@@ -20,7 +20,7 @@ from .words import _, count, price, yuan
 T = TypeVar("T")
 ROWS_AT_ONCE = 60
 """A longer table scrolls in itself."""
-ROWS_A_PAGE = 100
+ROWS_A_PAGE = 50
 """A still longer one has pages: what nobody looks at is neither reckoned nor sent."""
 Kind = Literal["text", "money", "signed", "price", "count", "line", "right"]
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def of_one_account(large: Database, small: Database, last_ns: int, rounds: int) 
         for tz in ZONES:
             for name, periods in ranges(last_ns, tz):
                 ours, theirs, ratio = beside(
-                    lambda p=periods, u=there: large.read(stats.usage, p, actor=SHELL, user_id=u),
-                    lambda p=periods, u=beside_it: small.read(stats.usage, p, actor=SHELL, user_id=u),
+                    partial(large.read, stats.usage, periods, actor=SHELL, user_id=there),
+                    partial(small.read, stats.usage, periods, actor=SHELL, user_id=beside_it),
                     rounds,
                 )  # fmt: skip
                 cases.append((f"{who}, {name}, {tz}", ours, theirs, ratio))

@@ -66,7 +66,7 @@ def test_a_call_that_fails_now_and_then_is_told_and_the_program_goes_on(
         return  # reading takes no space
     books(sqlite_url).close()
     file = sqlite_url.removeprefix("sqlite:///")
-    times = rounds or 2
+    times, heard = rounds or 2, list[str]()
     told = tmp_path / "told"
     for number in range(times):
         # A charge is some 20 writes and one sync: each time another one of them fails.
@@ -78,7 +78,7 @@ def test_a_call_that_fails_now_and_then_is_told_and_the_program_goes_on(
             "-P",
             f"{file}-wal",
             "-e",
-            f"inject={call}:error={error}:when={7 + number % 30}+{every + number}",  # within the first forty
+            f"inject={call}:error={error}:when={7 + number % 12}+{every + number}",  # of the first twenty
         ]
         done = subprocess.run(
             [*strace, sys.executable, "-c", PROGRAM, sqlite_url, str(told), str(number)],
@@ -86,9 +86,10 @@ def test_a_call_that_fails_now_and_then_is_told_and_the_program_goes_on(
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
-        assert said or call == "pread64"
+        heard += said
         assert all(sentence.startswith(SENTENCES) for sentence in said), (said, done.stderr)
         assert len(read(told)) == CHARGES * (number + 1)
+    assert heard or call == "pread64"  # of a sync on the log's way back into the file nobody hears
     db = Database(sqlite_url)
     compare(db, read(told), f"{error} of {call}", times)
     db.close()

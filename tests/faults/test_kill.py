@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -165,7 +165,8 @@ class Commands:
         self.process.stdin.flush()
         number = int(self.process.stdout.readline())
         if seconds is not None and not select.select([self.process.stdout], [], [], seconds)[0]:
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended in this moment
+                os.kill(number, signal.SIGKILL)
         return int(self.process.stdout.readline()), self.out.read_text()
 
 

@@ -78,7 +78,7 @@ def _touch(db: Database, key_ids: Sequence[int]) -> Sequence[None]:
     return [None] * len(key_ids)
 
 
-_looked_up = Together(_look_up)
+_looked_up = Together(_look_up, at_once=4)  # one that a connection to Postgres leaves waiting holds up no other
 _touched = Together(_touch)
 
 

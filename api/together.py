@@ -4,6 +4,7 @@ While one batch is under way on a thread, those that arrive queue up, and are th
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -21,26 +22,26 @@ Given = TypeVar("Given")
 
 class Together(Generic[Place, Asked, Given]):
     """`act(place, batch)` answers each of a batch, in order, with what it gets or the error that refuses it, all in one
-    transaction. `await together(place, asked)` gives the one answer, or raises; what is asked of one place shares batches.
+    transaction. `await together(place, asked)` gives the one answer, or raises; what is asked of one place shares batches, of
+    which up to `at_once` are under way.
 
     Who is gone before their batch begins asks for nothing; after that it is done all the same.
     """
 
-    def __init__(self, act: Callable[[Place, list[Asked]], Sequence[Given | BillingError]]) -> None:
-        self._act = act
+    def __init__(self, act: Callable[[Place, list[Asked]], Sequence[Given | BillingError]], at_once: int = 1) -> None:
+        self._act, self._at_once = act, at_once
         self._queues: dict[tuple[object, Place], list[tuple[Asked, asyncio.Future[Given]]]] = {}
         """Who waits, where a batch is under way. Each event loop has its own: most processes have one."""
+        self._under_way: Counter[tuple[object, Place]] = Counter()
         self._workers: set[asyncio.Task[None]] = set()
         """Kept here, as a loop keeps no task from being collected."""
 
     async def __call__(self, place: Place, asked: Asked) -> Given:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Given] = loop.create_future()
-        queue = self._queues.get((loop, place))
-        if queue is not None:
-            queue.append((asked, answer))
-        else:
-            self._queues[loop, place] = [(asked, answer)]
+        self._queues.setdefault((loop, place), []).append((asked, answer))
+        if self._under_way[loop, place] < self._at_once:
+            self._under_way[loop, place] += 1
             worker = loop.create_task(self._work(loop, place))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
@@ -66,7 +67,9 @@ class Together(Generic[Place, Asked, Given]):
                     else:
                         answer.set_result(result)
         finally:
-            del self._queues[loop, place]
+            self._under_way[loop, place] -= 1
+            if not self._under_way[loop, place]:
+                del self._under_way[loop, place], self._queues[loop, place]
 
     async def _results(self, place: Place, batch: list[Asked]) -> Sequence[Given | Exception]:
         try:

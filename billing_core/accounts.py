@@ -134,7 +134,9 @@ def end_sessions(tx: Transaction, account: Account) -> None:
 
 def _lock_admins(tx: Transaction) -> None:
     """Let changes of admins wait for each other: two that go at once would each count the other as the one who stays."""
-    tx.exec(select(Account.id).where(Account.role == "admin").order_by(col(Account.id)).with_for_update()).all()
+    tx.exec(
+        select(Account.id).where(Account.role == "admin").order_by(col(Account.id)).with_for_update(key_share=True)
+    ).all()
 
 
 def acting_admins(tx: Transaction) -> int:

@@ -297,7 +297,14 @@ def _options(url: sa.URL) -> dict[str, Any]:
             "max_overflow": 40,
             "pool_timeout": BUSY_SECONDS,
         }
-    return {"connect_args": {"connect_timeout": 5}, "pool_size": 10, "max_overflow": 20, "pool_pre_ping": True}
+    # Whoever has gone without a word is given up: a connection would wait for hours.
+    silent = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 40_000}
+    return {
+        "connect_args": {"connect_timeout": 5, **silent},
+        "pool_size": 10,
+        "max_overflow": 20,
+        "pool_pre_ping": True,
+    }
 
 
 def _identity(file: Path | str) -> Identity:

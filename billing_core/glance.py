@@ -33,7 +33,10 @@ class Glance:
 def balance(user_id: str) -> Glance | None:
     """None where the database is no SQLite file of today's revision, where a hold is due to be given back, or where there
     is no such account."""
-    file = Path(database_url().removeprefix("sqlite:///"))
+    url = database_url()
+    if not url.startswith("sqlite:///") or "%" in url or "?" in url:  # SQLAlchemy reads more into it
+        return None
+    file = Path(url.removeprefix("sqlite:///"))
     with suppress(sqlite3.Error, ValueError):
         if file.is_file():
             with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as connection:

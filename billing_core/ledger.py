@@ -671,7 +671,7 @@ def _lock_all(tx: Transaction, user_ids: Iterable[str]) -> dict[str, _Locked]:
         some = known[start : start + MOST_AT_ONCE]
         query = (
             f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE) FROM account "
-            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR UPDATE'}"
+            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}"
         )
         for user_id, *row in tx.rows(query, (tx.now_ns, *some)):
             found[user_id] = _Locked(*row)

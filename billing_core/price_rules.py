@@ -9,7 +9,6 @@ with the most text besides its * is asked first. A rule counts from the moment o
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from . import audit
 from .actors import Actor
@@ -35,16 +34,31 @@ class Rule:
 
     def applied_to(self, model: str) -> str | None:
         """The model whose price counts for this one; None where the pattern doesn't fit."""
-        match = _compiled(self.pattern).fullmatch(model)
-        if match is None:
+        stars = _stars(self.pattern, model)
+        if stars is None:
             return None
-        found = iter(match.groups())
+        found = iter(stars)
         return re.sub(r"\*", lambda _star: next(found), self.target)
 
 
-@lru_cache(maxsize=2 * MAX_RULES)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("(.*)".join(map(re.escape, pattern.split("*"))))
+def _stars(pattern: str, name: str) -> list[str] | None:
+    """What each * of a pattern stands for in a name, the first ones as much as they can; None where it doesn't fit. From the
+    right, piece by piece: a regular expression may try for minutes."""
+    first, *pieces = pattern.split("*")
+    if not pieces:
+        return [] if name == pattern else None
+    last = pieces.pop()
+    end = len(name) - len(last)
+    if end < len(first) or not name.startswith(first) or not name.endswith(last):
+        return None
+    found = []
+    for piece in reversed(pieces):
+        at = name.rfind(piece, len(first), end)
+        if at < 0:
+            return None
+        found.append(name[at + len(piece) : end])
+        end = at
+    return [name[len(first) : end], *reversed(found)]
 
 
 def _clean(name: str, field: str) -> str:

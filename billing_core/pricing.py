@@ -401,7 +401,9 @@ def _withdraw(tx: Transaction, price: Price, actor: Actor) -> None:
 
 def _lock_models(tx: Transaction, numbers: Iterable[int]) -> None:
     """Whoever else sets a price of these models waits, or is waited for."""
-    tx.exec(select(Model.id).where(col(Model.id).in_(list(numbers))).order_by(col(Model.id)).with_for_update()).all()
+    tx.exec(
+        select(Model.id).where(col(Model.id).in_(list(numbers))).order_by(col(Model.id)).with_for_update(key_share=True)
+    ).all()
 
 
 _WITHDRAWN = col(Price.id).in_(select(PriceWithdrawal.price_id))

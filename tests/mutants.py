@@ -49,7 +49,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
     (
         r"ledger\.x__lock_all$",
-        r"^\+.*(or True else ' FOR UPDATE'|' for update')",
+        r"^\+.*(or True else ' FOR NO KEY UPDATE'|' for no key update')",
         "which rows Postgres locks: SQLite has one writer",
     ),
     (r"ledger\.x__lock_all$", r"^\+.*range\(0, len\(known\), \)", "a row that is read again is the same"),

@@ -248,6 +248,27 @@ def test_a_lone_request_is_done_at_once_and_those_that_come_meanwhile_are_the_ne
     assert [one for one in given if isinstance(one, int)] == [n * 10 for n in range(MOST + 5) if n not in (2, 3)]
 
 
+def test_one_batch_that_takes_long_holds_up_no_other_where_several_are_under_way() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def act(_place: str, batch: Sequence[int]) -> list[int | BillingError]:
+        if 0 in batch:
+            begun.set()
+            assert go_on.wait(10)
+        return [n * 10 for n in batch]
+
+    async def run() -> list[int]:
+        together = Together(act, at_once=2)
+        stuck = asyncio.create_task(together("here", 0))
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+        given = [await together("here", n) for n in (1, 2)]
+        go_on.set()
+        return [await stuck, *given]
+
+    assert asyncio.run(run()) == [0, 10, 20]
+
+
 def test_what_the_database_cannot_do_is_not_waited_for_twice() -> None:
     batches: list[list[int]] = []
     go_on = threading.Event()

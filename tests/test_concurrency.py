@@ -16,7 +16,7 @@ from sqlalchemy import event
 from test_invariants import at_once
 
 from billing_core import accounts, ledger
-from billing_core.actors import SHELL
+from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, DatabaseUnavailable, UnknownAccount
@@ -278,6 +278,27 @@ def test_accounts_never_wait_for_each_other_on_postgres(postgres_database: str) 
     db.close()
 
 
+def test_a_program_that_is_charged_itself_holds_up_nobody_whom_it_charges(postgres_database: str) -> None:
+    db = Database(postgres_database)
+    for user_id in ("gateway", "bob"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+        db.write(ledger.recharge, user_id, 10**8, actor=SHELL)
+        db.write(ledger.charge, user_id, *CALL, actor=SHELL)
+    gateway = Actor(db.read(accounts.find, "gateway").id, "gateway", "Gateway", may_charge=True)
+
+    def impatient(own: Transaction) -> Receipt:
+        own.connection().execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+        return ledger.charge(own, "bob", *CALL, actor=gateway)
+
+    def while_it_is_charged(tx: Transaction) -> Receipt:
+        ledger.charge(tx, "gateway", *CALL, actor=gateway)
+        return db.write(impatient)
+
+    assert db.write(while_it_is_charged).user_id == "bob"
+    assert not check(db)
+    db.close()
+
+
 def test_a_deadlock_on_postgres_is_run_again_and_not_seen(postgres_database: str) -> None:
     db = Database(postgres_database)
     for user_id in ("ann", "bob"):
@@ -293,7 +314,7 @@ def test_a_deadlock_on_postgres_is_run_again_and_not_seen(postgres_database: str
         ledger.recharge(tx, second, 100, actor=SHELL)
 
     assert at_once(lambda: db.write(crosswise, "ann", "bob"), lambda: db.write(crosswise, "bob", "ann")) == [None, None]
-    assert len(tries) == 3
+    assert len(tries) > 2  # whoever is run again may meet the other once more
     assert db.read(lambda tx: [accounts.find(tx, name).balance for name in ("ann", "bob")]) == [200, 200]
     assert not check(db)
     db.close()

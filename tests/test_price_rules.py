@@ -1,7 +1,11 @@
 """Which price applies: a model's own, a rule's, the catalogue's, the default."""
 
+import re
+
 import pytest
 from conftest import SECOND, Clock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from billing_core import audit, ledger, price_rules, pricing
 from billing_core.actors import SHELL, Actor
@@ -55,6 +59,21 @@ def test_a_dot_in_a_pattern_is_a_dot(db: Database) -> None:
     put(db, "house/own", YUAN)
     rule(db, "a.b*", "house/own")
     assert decided(db, "axb")[1] is None
+
+
+@given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+def test_the_first_stars_stand_for_as_much_as_they_can(pattern: str, name: str) -> None:
+    greedy = re.fullmatch("(.*)".join(pattern.split("*")), name)
+    target = "|".join("*" * pattern.count("*"))
+    found = price_rules.Rule(pattern, target, 0).applied_to(name)
+    assert found == (None if greedy is None else "|".join(greedy.groups()))
+
+
+def test_no_pattern_takes_long() -> None:
+    """A regular expression tries each way to place the hyphens: 20 seconds for five stars."""
+    stars = price_rules.MAX_STARS
+    assert price_rules.Rule("*-" * stars + "x", "*", 0).applied_to("-" * 200) is None
+    assert price_rules.Rule("*-" * stars + "*", "*", 0).applied_to("-" * 200) == "-" * (200 - stars)
 
 
 def test_a_model_with_a_price_of_its_own_asks_no_rule(db: Database) -> None:

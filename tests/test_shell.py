@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -374,6 +375,24 @@ def test_a_balance_is_told_without_what_takes_long_to_import(db: Database, ann: 
     imported = set(re.findall(r"'(\w+)'", done.stdout.splitlines()[-1]))
     assert "billing_core" in imported
     assert not imported & {"pandas", "altair", "streamlit", "alembic", "sqlalchemy", "sqlmodel", "fastapi", "rich"}
+
+
+@pytest.mark.parametrize("db_url", ["sqlite"], indirect=True)
+def test_a_balance_is_read_from_the_file_that_the_address_means(
+    db: Database, ann: str, tmp_path: Path, environment: pytest.MonkeyPatch
+) -> None:
+    db.write(ledger.recharge, ann, 10_000, actor=SHELL)
+    db.close()
+    assert db.file is not None
+    shutil.copy(db.file, tmp_path / "a b.db")
+    shutil.copy(db.file, tmp_path / "a%20b.db")
+    meant = Database(f"sqlite:///{tmp_path}/a%20b.db")
+    meant.write(ledger.recharge, ann, 1, actor=SHELL)
+    meant.close()
+    environment.setenv("BILLING_DATABASE_URL", meant.url)
+    assert answer("balance", ann)["balance_hao"] == 10_001
+    environment.setenv("BILLING_DATABASE_URL", str(db.file))
+    assert "is not the address of a database" in refused("balance", ann)
 
 
 def test_a_balance_of_a_newer_database_is_not_guessed(run: Run, db: Database, ann: str) -> None:

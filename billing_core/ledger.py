@@ -132,7 +132,7 @@ def charge(
     once: Once | None = None,
     others: Sequence[tuple[str, Tokens]] = (),
 ) -> Receipt:
-    """Take what a call costs, at the price in force at `created_at_ns` (now, without it). What `others` used within the
+    """Take what a call costs, at the price in force at `created_at_ns` (now, without it or where it is ahead). What `others` used within the
     call is charged with it, an entry a model: all of it or nothing.
 
     Raises InsufficientBalance (unless `allow_debt`: the call has been made), Frozen, UnknownAccount, Invalid, Forbidden,
@@ -201,7 +201,8 @@ class _Batch:
                     self._replays[place] = _receipt(tx, known)
                 return
         at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
-        calls = [(model, tokens, _bounded(prices.at(model, at).cost(tokens))) for model, tokens in used]
+        moment = min(at, tx.now_ns)  # a price that is planned may still be withdrawn
+        calls = [(model, tokens, _bounded(prices.at(model, moment).cost(tokens))) for model, tokens in used]
         cost = _bounded(sum(call[2] for call in calls))
         account = self._accounts.get(item.user_id)
         if account is None:
@@ -212,8 +213,8 @@ class _Batch:
         _check_balance(account.balance - cost)
         rows, balance = [], account.balance
         for model, tokens, one_cost in calls:
-            number, kept = prices.kept(model, at)
-            asked = prices.upstream(model, tokens, at)
+            number, kept = prices.kept(model, moment)
+            asked = prices.upstream(model, tokens, moment)
             balance -= one_cost
             rows.append(
                 (

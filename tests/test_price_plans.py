@@ -55,6 +55,15 @@ def test_a_plan_counts_once_the_clock_is_past_it(db: Database, clock: Clock) -> 
     assert db.read(pricing.planned) == []
 
 
+def test_a_call_whose_clock_is_ahead_pays_no_price_that_is_still_planned(db: Database, clock: Clock, ann: str) -> None:
+    put(db, 1 * YUAN)
+    plan = put(db, 2 * YUAN, valid_from_ns=clock.now_ns + 60 * SECOND)
+    ahead = {"created_at_ns": clock.now_ns + 120 * SECOND, "allow_debt": True}
+    done = db.write(ledger.charge, ann, "m", Tokens(1_000_000, 0), actor=SHELL, **ahead)
+    assert (done.cost, done.created_at_ns) == (10_000, ahead["created_at_ns"])
+    db.write(pricing.withdraw, plan, actor=SHELL)
+
+
 def test_a_withdrawn_plan_never_counts(db: Database, clock: Clock) -> None:
     put(db, 1 * YUAN)
     plan = put(db, 2 * YUAN, valid_from_ns=clock.now_ns + DAY)

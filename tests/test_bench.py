@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import app, bare, charging, http, ledger, pages, serving, start
+from bench import app, bare, charging, http, ledger, pages, serving, start, stats
 from bench.bare import BALANCE, Call
 from billing_core.database import Database
 
@@ -145,3 +145,16 @@ def test_the_start_is_measured(small: Path, capsys: pytest.CaptureFixture[str]) 
     rows = json.loads(capsys.readouterr().out)
     assert [row["limit"] for row in rows] == [0.4, None, None, None, 4, 1, None, 250]
     assert all(row["least"] <= row["reached"] <= row["most"] for row in rows)
+
+
+def test_stats_of_two_ledgers_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / name for name in ("large.db", "small.db")]
+    for file, entries in zip(files, (600, 300), strict=True):
+        ledger.make(file, entries, 5, 3)
+    stats.main(["--file", str(files[0]), "--small", str(files[1]), "--rounds", "1", "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"].partition(":")[0] for row in rows[:4]] == 2 * ["slowest", "grown most"]
+    assert {"all accounts, 12 months by month : at 100 000", "all accounts, 12 months by month : plain SQL"} <= {
+        row["name"] for row in rows
+    }
+    assert all(row["ours_ms"] > 0 for row in rows)

@@ -1,6 +1,6 @@
 """Bodies, read by hand: FastAPI's own reading would turn exact decimals into floats, and has no limit."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -62,14 +62,24 @@ def is_ndjson(request: Request, body: bytes) -> bool:
     return content_type in NDJSON_TYPES or (first[:1] == b"{" and first.rstrip()[-1:] == b"}" and bool(others))
 
 
-def lines(body: bytes) -> Iterator[Any]:
-    """Each line's JSON, or the error for a line that is none; empty lines are left out."""
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no JSON, and why."""
+
+    line: bytes
+    error: BillingError
+
+
+def lines(body: bytes) -> list[Any]:
+    """Each line's JSON, or a BrokenLine; empty lines are left out."""
+    found: list[Any] = []
     for line in body.split(b"\n"):
         if line.strip():
             try:
-                yield exact_json.loads(line)
+                found.append(exact_json.loads(line))
             except BillingError as error:
-                yield error
+                found.append(BrokenLine(line, error))
+    return found
 
 
 def items(body: bytes) -> list[Any]:

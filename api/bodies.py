@@ -1,6 +1,6 @@
 """Bodies, read by hand: FastAPI's own reading would turn exact decimals into floats, and has no limit."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -15,6 +15,8 @@ from .errors import TooLarge, invalid_fields
 MB = 1024 * 1024
 MAX_BYTES = 16 * MB
 MAX_BATCH_BYTES = 64 * MB
+MAX_ITEMS = 100_000
+"""Charges in one batch."""
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
@@ -62,18 +64,29 @@ def is_ndjson(request: Request, body: bytes) -> bool:
     return content_type in NDJSON_TYPES or (first[:1] == b"{" and first.rstrip()[-1:] == b"}" and bool(others))
 
 
-def lines(body: bytes) -> Iterator[Any]:
-    """Each line's JSON, or the error for a line that is none; empty lines are left out."""
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line that is no JSON, and why."""
+
+    line: bytes
+    error: BillingError
+
+
+def lines(body: bytes) -> list[Any]:
+    """Each line's JSON, or a BrokenLine; empty lines are left out. Raises TooLarge."""
+    found: list[Any] = []
     for line in body.split(b"\n"):
         if line.strip():
             try:
-                yield exact_json.loads(line)
+                found.append(exact_json.loads(line))
             except BillingError as error:
-                yield error
+                found.append(BrokenLine(line, error))
+            _check_length(found)
+    return found
 
 
 def items(body: bytes) -> list[Any]:
-    """A JSON list's items. Raises Malformed, Invalid."""
+    """A JSON list's items. Raises Malformed, Invalid, TooLarge."""
     content = exact_json.loads(body)
     if not isinstance(content, list):
         raise Invalid(
@@ -81,4 +94,10 @@ def items(body: bytes) -> list[Any]:
             field="body",
             ndjson=NDJSON,
         )
+    _check_length(content)
     return content
+
+
+def _check_length(items: list[Any]) -> None:
+    if len(items) > MAX_ITEMS:
+        raise TooLarge(N_("A batch has at most {most} charges. Send the others in another one."), most=MAX_ITEMS)

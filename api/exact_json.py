@@ -1,6 +1,7 @@
 """JSON whose numbers stay exact: a decimal is never a float, neither on the way in nor on the way out."""
 
 import json
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -49,8 +50,7 @@ def _no_number(name: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise Malformed(N_("“{name}” stands twice in one object of the body. Give it once."), name=twice)
     return found
 

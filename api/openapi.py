@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from . import schemas
-from .bodies import MAX_BATCH_BYTES, MAX_BYTES, MB, NDJSON
+from .bodies import MAX_BATCH_BYTES, MAX_BYTES, MAX_ITEMS, MB, NDJSON
 
 ABOUT = f"""Prepaid balances for shared model API keys.
 
@@ -23,9 +23,10 @@ account alone. The session cookie of somebody signed in to the pages is good for
 nothing; with another body it is refused (409). A request that was refused leaves nothing behind: its key may be used again.
 
 **Errors.** `{{"detail": "a sentence"}}` in the language of `Accept-Language` (English or Chinese); for 422 `errors` beside
-it names the fields. 503 says that the database can't be used now: nothing was changed, try again.
+it names the fields. 503 says that the database can't be used now: nothing was changed, try again. Where it fails within `/charges`,
+what was charged is told, and the other items have 503.
 
-**Bodies.** JSON in UTF-8, at most {MAX_BYTES // MB} MB (`/charges`: {MAX_BATCH_BYTES // MB} MB).
+**Bodies.** JSON in UTF-8, at most {MAX_BYTES // MB} MB (`/charges`: {MAX_BATCH_BYTES // MB} MB and {MAX_ITEMS} charges).
 """
 
 MEANINGS = {
@@ -35,7 +36,7 @@ MEANINGS = {
     403: "Not allowed: an admin's work, a key that may not charge, or a frozen account.",
     404: "There is no such account or precharge.",
     409: "It is so already, or the idempotency key was used for another request.",
-    413: "The body is too large.",
+    413: "The body is too large, or has too many items.",
     422: "A field is not what it should be; `errors` names it.",
     500: "Something went wrong here. Nothing of it is told, and it has been logged.",
     503: "The database can't be used now. Nothing was changed.",

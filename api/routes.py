@@ -19,7 +19,7 @@ from billing_core import accounts, audit, idempotency, ledger, logs, stats, usag
 from billing_core.actors import Actor
 from billing_core.balances import balances_of
 from billing_core.database import Database, Retry, Transaction
-from billing_core.errors import BillingError, Invalid, NotFound
+from billing_core.errors import BillingError, DatabaseUnavailable, Invalid, NotFound
 from billing_core.export import iso
 from billing_core.i18n import N_
 from billing_core.idempotency import Once
@@ -52,23 +52,18 @@ def once_of(actor: Actor, key: str | None, *request: Any) -> Once | None:
     return None if key is None else Once.of(actor, key, *request)
 
 
-def _remembered(tx: Transaction, once: Once | None) -> bytes | None:
-    """The answer that was given the first time."""
-    known = idempotency.earlier(tx, once)
-    return None if known is None else str(json.loads(known.answer or "null")).encode()
-
-
 def answer_once(tx: Transaction, once: Once | None, act: Callable[[], bytes]) -> bytes:
     """What `act` answers, or what it answered the first time. For writes that the ledger doesn't remember itself."""
-    answer = _remembered(tx, once)
-    if answer is None:
-        try:
-            answer = act()
-        except BillingError:
-            if idempotency.earlier(tx, once) is not None:  # the same request was under way, and is done by now
-                raise Retry from None
-            raise
-        idempotency.remember(tx, once, answer=answer.decode())
+    known = idempotency.earlier(tx, once)
+    if known is not None:
+        return str(json.loads(known.answer or "null")).encode()
+    try:
+        answer = act()
+    except BillingError:
+        if idempotency.earlier(tx, once) is not None:  # the same request was under way, and is done by now
+            raise Retry from None
+        raise
+    idempotency.remember(tx, once, answer=answer.decode())
     return answer
 
 
@@ -328,8 +323,8 @@ CHUNK = 1000
 
 
 def _charge_item(item: Any, actor: Actor) -> ledger.Charge | BillingError:
-    if isinstance(item, BillingError):
-        return item
+    if isinstance(item, bodies.BrokenLine):
+        return item.error
     try:
         wanted = parse(schemas.ChargeItem, item)
         return _charge(wanted, actor, wanted.request_id, item)
@@ -337,17 +332,6 @@ def _charge_item(item: Any, actor: Actor) -> ledger.Charge | BillingError:
         return error
     except RecursionError:
         return Invalid(N_("The body is nested too deeply to be read."), field="response")
-
-
-def _charge_all(
-    db: Database, items: list[ledger.Charge | BillingError], actor: Actor
-) -> Iterator[ledger.Receipt | BillingError]:
-    """One result an item, in order."""
-    for start in range(0, len(items), CHUNK):
-        chunk = items[start : start + CHUNK]
-        calls = [item for item in chunk if isinstance(item, ledger.Charge)]
-        done = iter(db.write(ledger.charge_many, calls, actor=actor) if calls else ())
-        yield from (next(done) if isinstance(item, ledger.Charge) else item for item in chunk)
 
 
 def _item_answer(item: Any, result: ledger.Receipt | BillingError, language: str) -> bytes:
@@ -360,6 +344,27 @@ def _item_answer(item: Any, result: ledger.Receipt | BillingError, language: str
     return to_json({**charged(result), "request_id": request_id})
 
 
+def _item_answers(
+    items: Sequence[Any], results: Sequence[ledger.Receipt | BillingError], language: str, between: bytes
+) -> bytes:
+    return between.join(_item_answer(*pair, language) for pair in zip(items, results, strict=True))
+
+
+def _charge_chunk(
+    db: Database, items: Sequence[Any], actor: Actor, once: Once | None, language: str, between: bytes
+) -> bytes:
+    """The answers to items that are charged and remembered in one transaction, or what they were the first time."""
+    asked = [_charge_item(item, actor) for item in items]
+    calls = [each for each in asked if isinstance(each, ledger.Charge)]
+
+    def charge(tx: Transaction) -> bytes:
+        done = iter(ledger.charge_many(tx, calls, actor=actor))
+        results = [next(done) if isinstance(each, ledger.Charge) else each for each in asked]
+        return _item_answers(items, results, language, between)
+
+    return db.write(lambda tx: answer_once(tx, once, lambda: charge(tx)))
+
+
 @router.post(
     "/charges",
     response_model=list[schemas.ItemCharged | schemas.ItemRefused],
@@ -369,16 +374,23 @@ def _item_answer(item: Any, result: ledger.Receipt | BillingError, language: str
 def charges(actor: Charger, db: Db, request: Request, body: Batch, key: Key = None) -> Response:
     """Charge many calls: one result an item, in order; one that is refused spoils no other."""
     ndjson = bodies.is_ndjson(request, body)
-    items = list(bodies.lines(body)) if ndjson else bodies.items(body)
-    once = None if key is None else Once.of(actor, key, "charges", items, batch=True)
-    answer = None if once is None else db.read(_remembered, once)
-    if answer is None:
-        results = _charge_all(db, [_charge_item(item, actor) for item in items], actor)
-        reader = language(request)
-        answers = [_item_answer(*pair, reader) for pair in zip(items, results, strict=True)]
-        text = b"".join(each + b"\n" for each in answers) if ndjson else b"[%b]" % b",".join(answers)
-        answer = text if once is None else db.write(answer_once, once, lambda: text)
-    return ExactJSONResponse(answer, media_type=bodies.NDJSON if ndjson else None)
+    items = bodies.lines(body) if ndjson else bodies.items(body)
+    once = once_of(actor, key, "charges", ndjson, items)
+    reader, between = language(request), b"\n" if ndjson else b","
+    answers: list[bytes] = []
+    try:
+        for start in range(0, len(items) or 1, CHUNK):
+            part = None if once is None else once.part(len(answers))
+            answers.append(_charge_chunk(db, items[start : start + CHUNK], actor, part, reader, between))
+    except DatabaseUnavailable as error:
+        if not answers:
+            raise
+        others = items[len(answers) * CHUNK :]
+        answers.append(_item_answers(others, [error] * len(others), reader, between))
+    text = between.join(answers)
+    if ndjson:
+        return ExactJSONResponse(text and text + b"\n", media_type=bodies.NDJSON)
+    return ExactJSONResponse(b"[%b]" % text)
 
 
 # Holds

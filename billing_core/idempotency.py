@@ -7,7 +7,7 @@ nothing behind: the same key may be tried again.
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .actors import Actor
@@ -27,14 +27,16 @@ class Once:
     fingerprint: bytes
 
     @classmethod
-    def of(cls, actor: Actor, key: str, *request: Any, batch: bool = False) -> "Once":
-        """`request`: whatever tells this request from another one, as JSON. `batch`: of many things, each of which has a
-        key of its own, so that the same key may name both. Raises Invalid."""
+    def of(cls, actor: Actor, key: str, *request: Any) -> "Once":
+        """`request`: whatever tells this request from another one, as JSON. Raises Invalid."""
         if not (isinstance(key, str) and 1 <= len(key) <= 255 and key.isprintable()):
             raise Invalid(N_("An idempotency key has 1 to 255 printable characters."), field="Idempotency-Key")
-        key = f"\x1f{key}" if batch else key  # no caller's key begins so: it isn't printable
         text = _ENCODER.encode(request)
         return cls(actor.scope, key, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
+
+    def part(self, number: int) -> "Once":
+        """The key of a part of the request that is done by itself; a thing in it may have the request's key as its own."""
+        return replace(self, key=f"\x1f{number}\x1f{self.key}")  # no caller's key begins so: it isn't printable
 
 
 class Earlier(NamedTuple):
@@ -71,7 +73,7 @@ def same(once: Once, known: Earlier | None) -> Earlier | None:
     if known is not None and known.fingerprint != once.fingerprint:
         raise Conflict(
             N_("The idempotency key “{key}” was used for another request. Use a new key for a new request."),
-            key=once.key,
+            key=once.key.rpartition("\x1f")[2],
         )
     return known
 

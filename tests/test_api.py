@@ -1,5 +1,6 @@
 """The HTTP contract, route by route, on both databases."""
 
+import threading
 from datetime import datetime, timedelta
 from decimal import Decimal
 from json import dumps, loads
@@ -9,9 +10,11 @@ import pytest
 from billing_http import Api, exact, sentence
 from conftest import NOON, SECOND, Clock
 
+from api import routes
 from billing_core import accounts, ledger, signin, stats
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
+from billing_core.errors import DatabaseUnavailable
 from billing_core.models import Account
 
 CALL: dict[str, Any] = {
@@ -274,13 +277,55 @@ def test_a_request_id_is_charged_once_wherever_it_comes(rich: Api) -> None:
     assert rich.balance() == 999_640
 
 
-def test_a_batch_longer_than_a_transaction_keeps_its_order(rich: Api) -> None:
+def test_a_batch_longer_than_a_transaction_keeps_its_order(rich: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "CHUNK", 100)
     accounts_in_turn = ["ann", "boss", "nobody"]
     items = [item(n, user_id=accounts_in_turn[n % 3], prompt_tokens=n, allow_debt=True) for n in range(450)]
-    results = rich.send("POST", "/charges", json=items).json()
+    results = rich.send("POST", "/charges", once="k", json=items).json()
+    assert rich.send("POST", "/charges", once="k", json=items).json() == results
+    assert "“k”" in sentence(rich.send("POST", "/charges", once="k", json=items[:-1]), 409)
     assert [one["request_id"] for one in results] == [f"call-{n}" for n in range(450)]
     assert [one.get("status_code", 200) for one in results] == [200, 200, 404] * 150
     assert rich.balance() == 1_000_000 - sum(-(-n * 18 // 100) for n in range(0, 450, 3))
+
+
+def unavailable_after(api: Api, writes: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The database takes so many writes more. Each one asked for is noted."""
+    write, asked = api.db.write, []
+
+    def counted(*args: Any, **more: Any) -> Any:
+        asked.append(1)
+        if len(asked) > writes:
+            raise DatabaseUnavailable("The database is busy. Nothing was changed; try again in a moment.")
+        return write(*args, **more)
+
+    monkeypatch.setattr(api.db, "write", counted)
+    return asked
+
+
+def test_where_the_database_fails_within_a_batch_what_was_charged_is_told(
+    rich: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "CHUNK", 2)
+    items = [item(1), item(2, user_id="nobody"), item(3), item(4, prompt_tokens=-1), item(5)]
+    with monkeypatch.context() as failing:
+        asked = unavailable_after(rich, 1, failing)
+        results = rich.send("POST", "/charges", once="k", json=items).json()
+    assert len(asked) == 2  # who waited in vain once does not wait for every other part
+    assert [one.get("status_code", 200) for one in results] == [200, 404, 503, 503, 503]
+    assert [one["request_id"] for one in results] == [f"call-{n}" for n in range(1, 6)]
+    assert rich.balance() == 999_820
+    again = rich.send("POST", "/charges", once="k", json=items).json()
+    assert again[:2] == results[:2]
+    assert [one.get("status_code", 200) for one in again] == [200, 404, 200, 422, 200]
+    assert rich.balance() == 999_460
+
+
+def test_where_the_database_fails_at_once_a_batch_is_503(rich: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as failing:
+        unavailable_after(rich, 0, failing)
+        assert "Nothing was changed" in sentence(rich.send("POST", "/charges", once="k", json=[item(1)]), 503)
+    assert rich.balance() == 1_000_000
 
 
 def test_a_batch_is_a_list(api: Api) -> None:
@@ -389,6 +434,65 @@ def test_a_key_is_remembered_together_with_the_charge_or_not_at_all(rich: Api, m
     assert rich.balance() == 1_000_000
     assert rich.post("/charge", once="k/charge", **CALL)["balance"] == 999_820
     assert rich.post("/accounts", once="k/accounts", user_id="new", name="New")["user_id"] == "new"
+
+
+def test_a_batchs_answer_is_remembered_together_with_its_charges_or_not_at_all(
+    rich: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any, **__: Any) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("billing_core.idempotency.remember", crash)
+        sentence(rich.send("POST", "/charges", once="k", json=[item(1)]), 500)
+    assert rich.balance() == 1_000_000
+    assert rich.send("POST", "/charges", once="k", json=[item(1)]).json()[0]["balance"] == 999_820
+
+
+def test_what_a_batchs_retry_charged_is_not_told_as_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is refused, and then slow; there is a recharge; its retry waits after its first write until it's answered."""
+    write, answers = api.db.write, {}
+    refused, retried, answered = (threading.Event() for _ in range(3))
+
+    def slow(*args: Any, **more: Any) -> Any:
+        done = write(*args, **more)
+        if not refused.is_set():
+            refused.set()
+            retried.wait(10)
+        elif not retried.is_set():
+            retried.set()
+            answered.wait(10)
+        return done
+
+    def send(name: str) -> None:
+        answers[name] = api.send("POST", "/charges", once="k", json=[item(1)]).json()[0]
+
+    first, retry = (threading.Thread(target=send, args=(name,)) for name in ("first", "retry"))
+    with monkeypatch.context() as patch:
+        patch.setattr(api.db, "write", slow)
+        first.start()
+        assert refused.wait(10)
+        write(ledger.recharge, "ann", 1_000_000, actor=SHELL)
+        retry.start()
+        first.join()
+        answered.set()
+        retry.join()
+    assert ("id" in answers["first"], "id" in answers["retry"]) == (False, api.balance() < 1_000_000)
+
+
+def test_the_same_batch_in_another_format_is_another_request(rich: Api) -> None:
+    items = [item(1), item(2)]
+    lines = "\n".join(map(dumps, items))
+    assert rich.raw("/charges", lines, once="k").status_code == 200
+    assert "“k”" in sentence(rich.raw("/charges", dumps(items), once="k"), 409)
+
+
+def test_other_broken_lines_are_another_request(rich: Api) -> None:
+    def send(line: str) -> Any:
+        return rich.raw("/charges", line, once="k", headers={"Content-Type": "application/x-ndjson"})
+
+    assert send("{broken").content == send("{broken").content
+    assert "“k”" in sentence(send("{brokem"), 409)
 
 
 def test_a_retry_that_overtakes_its_request_is_answered_alike(

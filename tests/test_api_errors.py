@@ -138,6 +138,25 @@ def test_a_body_above_the_limit_is_refused(api: Api, monkeypatch: pytest.MonkeyP
     assert api.raw("/charges", too_much + b"[]").json() == []
 
 
+@pytest.mark.parametrize(("two", "more"), [("[CALL, 1]", "[CALL, 1, 2]"), ("CALL\n\n1\n\n", "CALL\n1\n2")])
+def test_a_batch_of_too_many_is_refused_before_anything_is_charged(
+    api: Api, monkeypatch: pytest.MonkeyPatch, two: str, more: str
+) -> None:
+    monkeypatch.setattr(bodies, "MAX_ITEMS", 2)
+    api.post("/recharge", user_id="ann", amount=100)
+    call = '{"request_id": "r", "user_id": "ann", "model_id": "m", "prompt_tokens": 1, "completion_tokens": 1}'
+    assert "at most 2 charges" in sentence(api.raw("/charges", more.replace("CALL", call)), 413)
+    assert api.balance() == 100
+    assert api.raw("/charges", two.replace("CALL", call)).status_code == 200
+    assert api.balance() < 100
+
+
+def test_a_large_object_that_names_a_key_twice_is_refused(api: Api) -> None:
+    names = [*range(200_000), 199_999]  # where time grew with the square of them, the run would not end
+    body = "{" + ",".join(f'"{name}":1' for name in names) + "}"
+    assert "“199999” stands twice" in sentence(api.raw("/charge", body), 400)
+
+
 @pytest.mark.parametrize(("declared", "reads"), [([(b"content-length", b"1048577")], 0), ([], 5)])
 def test_a_body_above_the_limit_is_not_read_on(declared: list[tuple[bytes, bytes]], reads: int) -> None:
     parts = 0

@@ -380,6 +380,12 @@ def test_a_round_may_name_another_model() -> None:
     assert usage.rounds == (Round("m", Tokens(23_500, 1_000, 500)), Round("big", Tokens(800, 90)))
 
 
+def test_rounds_of_too_many_models_are_refused() -> None:
+    rounds = [{**ADVICE, "model": f"m{number}"} for number in range(101)]
+    assert len(read(anthropic(**MESSAGE, iterations=rounds[:-1] * 2)).by_model("m")) == 100
+    assert "at most 100 models" in refused(anthropic(**MESSAGE, iterations=rounds))
+
+
 @pytest.mark.parametrize("iterations", [None, [], [MESSAGE], [{"input_tokens": 1, "output_tokens": 1}], 7, {}, "x"])
 def test_rounds_that_add_nothing_are_left_out(iterations: object) -> None:
     assert read(anthropic(**MESSAGE, iterations=iterations)) == Usage("anthropic", "m", Tokens(23_500, 1_000, 500))

@@ -15,6 +15,9 @@ from .beside import beside
 from .events import METRICS, Body, bodies, events_of, holders_of
 from .shapes import SHAPES, anthropic, bare
 
+MAX_MODELS = 100
+"""The most models that one call can be charged for: each is an entry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -75,7 +78,7 @@ def read(response: object, provider: str | None = None) -> Usage:
     The shape is recognised by the body. `provider` (such as "xai") settles the one thing that a body may leave open:
     whether reasoning is in `completion_tokens` where no total is given. Takes time linear in the response's length.
 
-    Raises Invalid (field "response"), and nothing else, where there is no usage in it.
+    Raises Invalid (field "response"), and nothing else, where there is no usage in it, or that of too many models.
     """
     events = events_of(response)
     try:
@@ -85,6 +88,9 @@ def read(response: object, provider: str | None = None) -> Usage:
         raise Invalid(message, field="response") from None
     if usage is None:
         raise Invalid(_reason(events, isinstance(response, str)), field="response")
+    if len({each.model for each in usage.rounds}) > MAX_MODELS:
+        message = N_("A call can be charged for at most {most} models: charge the rounds of the others by themselves.")
+        raise Invalid(message, field="response", most=MAX_MODELS)
     return usage
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from ..database import Transaction
 from ..money import format_yuan
 
-ROWS_AT_ONCE = 5000
+ROWS_AT_ONCE = 1000
 
 
 def each_row(tx: Transaction, statement: str, **params: object) -> Iterator[Any]:

@@ -68,6 +68,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     """Look at a part's entries, one by one."""
     found, sums, entries, used = Findings(), dict[int, Sums](), 0, 0
     sketch = Sketch(part.salt, part.busy)
+    place = sketch.of_calls()
     names = seals.Names.read(tx)
     prices = tx.connection().execute(sa.select(PRICES)).all()
     rates = {row.id: (row.model_id, counts) for row in prices if (counts := _rates(row)) is not None}
@@ -115,7 +116,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                         1 if further and further.are_priced else 0,
                         0 if upstream_yuan is None else upstream_yuan, 0 if upstream_yuan is None else cost,
                     )  # fmt: skip
-                    used += weight * sketch.used(account_id, model_id, created_at_ns)
+                    used += weight * place(account_id, model_id, created_at_ns)
                     if reprices_id is not None and recorded_at_ns is not None:
                         used += weight * sketch.undone(account_id, model_id, recorded_at_ns, UNDONE_AT_REVERSAL)
                         used -= weight * sketch.undone(account_id, model_id, created_at_ns, UNDONE_AT_REVERSAL)

@@ -199,7 +199,7 @@ def test_a_batch_locks_its_accounts_in_one_order_before_it_writes(team: Database
     ((first, locked), *_rest) = [one for one in begun[0] if "FROM account" in one[0]]
     assert len(begun) == 1
     assert list(locked.values()) == ["ann", "bob", "nobody"]
-    assert first.endswith("ORDER BY user_id" if team.is_sqlite else "ORDER BY user_id FOR UPDATE")
+    assert first.endswith("ORDER BY user_id" if team.is_sqlite else "ORDER BY user_id FOR NO KEY UPDATE")
     assert begun[0].index((first, locked)) == 0
     assert set(owners.in_turn(begun[0])) - {"nobody"} == {"ann", "bob"}
     entries = [place for place, (statement, _) in enumerate(begun[0]) if "'deduct'" in statement]

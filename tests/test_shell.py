@@ -1042,7 +1042,11 @@ def test_a_reader_that_goes_away_is_no_error(sqlite_url: str) -> None:
 
 def test_an_interrupted_demo_leaves_nothing_and_no_traceback(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'billing.db'}"
-    command = [sys.executable, "-m", "billing_core", "demo", "--days", "3000"]  # of so many as take long
+    code = (  # whoever started the tests in the background has it ignored
+        "import runpy, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_module('billing_core', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, "demo", "--days", "3000"]  # of so many as take long
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "BILLING_DATABASE_URL": url}, stderr=subprocess.PIPE, text=True
     )

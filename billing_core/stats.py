@@ -182,7 +182,7 @@ def usage(
     return _named(_used(tx, periods, SUMS, of=of, only=_only(tx, user_id)), place, names)
 
 
-def _named(found: "_Found", place: int, names: dict[int, str]) -> list[Used]:
+def _named(found: sums.Found, place: int, names: dict[int, str]) -> list[Used]:
     return [
         Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if numbers[0] or numbers[1]
     ]
@@ -220,12 +220,9 @@ def _only(tx: Transaction, user_id: str | None) -> list[int] | None:
     return None if user_id is None else [accounts.find(tx, user_id).id or 0]
 
 
-_Found = dict[tuple[int, int, int], list[int]]
-
-
 def _used(
     tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, only: Sequence[int] | None
-) -> _Found:
+) -> sums.Found:
     """See sums.used; `only` of these accounts."""
     if not periods:
         return {}

@@ -158,7 +158,7 @@ def used(
     undone: int,
     accounts: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
-) -> "_Found":
+) -> "Found":
     """What was used between moments (ns, whole quarters of an hour): by the span's place, account (0 where `of` is MODEL) and
     model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid. Only of
     `accounts` and `models`, where they are given."""
@@ -166,7 +166,7 @@ def used(
     only = "" if accounts is None else f" AND a.id IN ({_listed(accounts)})"
     whose = f" AND s.account_id IN ({_listed(accounts)})" if accounts is not None and of != MODEL else ""
     which = "" if models is None else f" AND {{}}.model_id IN ({_listed(models)})"
-    found: _Found = {}
+    found: Found = {}
     sums, rest = _cut(quarters, KEPT[of])
     if of == BOTH:
         ends = [part for span in rest for part in _split(*span)]
@@ -182,13 +182,14 @@ def used(
     return found
 
 
-_Found = dict[tuple[int, int, int], list[int]]
+Found = dict[tuple[int, int, int], list[int]]
+"""Sums by the place of a span, an account and a model."""
 _Span = tuple[int, int, int]
 
 
 def _add_sums(
     tx: Transaction,
-    found: _Found,
+    found: Found,
     periods: Sequence[_Span],
     columns: Sequence[str],
     of: int,
@@ -222,7 +223,7 @@ _NOT_BUSY = (
 
 
 def _add_calls(
-    tx: Transaction, found: _Found, spans: Iterable[_Span], columns: Sequence[str], of: int, only: str, unless: str = ""
+    tx: Transaction, found: Found, spans: Iterable[_Span], columns: Sequence[str], of: int, only: str, unless: str = ""
 ) -> None:
     """Add what the calls within spans (place, from, to, in quarters) used."""
     pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
@@ -240,7 +241,7 @@ def _values(rows: Iterable[_Span]) -> str:
     return ", ".join(f"({one}, {two}, {three})" for one, two, three in rows)
 
 
-def _add(found: _Found, rows: Iterable[Sequence[int]]) -> None:
+def _add(found: Found, rows: Iterable[Sequence[int]]) -> None:
     for place, account, model, *numbers in rows:
         _plus(found, (place, account, model), numbers)
 

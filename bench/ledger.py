@@ -153,7 +153,7 @@ CREATE TEMP TABLE quarter (
 """
 _BUSY = f"""
 kind = {USED} AND EXISTS (
-    SELECT 1 FROM usage_sum s WHERE s.of = {ACCOUNT} AND s.length = {sums.LONGEST} AND s.period = q.period / {sums.LONGEST}
+    SELECT 1 FROM usage_sum s WHERE s.of = {ACCOUNT} AND s.length = {sums.LONG} AND s.period = q.period / {sums.LONG}
     AND s.account_id = q.account_id AND s.model_id = 0 AND s.kind = {USED} AND s.calls >= {sums.BUSY_CALLS}
 )
 """

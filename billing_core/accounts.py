@@ -23,7 +23,7 @@ _CHANGED = ("name", "email", "role", "status")
 def find(tx: Transaction, user_id: str) -> Account:
     """The account. Raises UnknownAccount."""
     known = user_id.isprintable()  # what can't be an id isn't asked for: Postgres takes no NUL, UTF-8 no lone surrogate
-    account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none() if known else None
+    account = tx.session.exec(select(Account).where(Account.user_id == user_id)).one_or_none() if known else None
     if account is None:
         raise UnknownAccount(user_id)
     return account
@@ -48,7 +48,7 @@ def add(
             field="user_id",
             user_id=user_id,
         )
-    if tx.exec(select(Account).where(Account.user_id == user_id)).first():
+    if tx.session.exec(select(Account).where(Account.user_id == user_id)).first():
         raise Conflict(N_("There is an account {user_id} already. Choose another id."), user_id=user_id)
     account = Account(
         user_id=user_id,
@@ -58,8 +58,8 @@ def add(
         password_hash=password_hash,
         created_at_ns=tx.now_ns,
     )
-    tx.add(account)
-    tx.flush()
+    tx.session.add(account)
+    tx.session.flush()
     audit.note(tx, actor, "account.add", user_id, name=account.name, email=account.email, role=account.role)
     if password_hash:
         audit.note(tx, actor, "password.set", user_id)
@@ -94,15 +94,15 @@ def change(
         if status not in ("active", "frozen"):
             raise Invalid(N_("“{status}” is not a status. It is active or frozen."), field="status", status=status)
         account.status = status
-    tx.add(account)
-    tx.flush()
+    tx.session.add(account)
+    tx.session.flush()
     if was_acting_admin and (account.role, account.status) != ("admin", "active") and not acting_admins(tx):
         raise Conflict(N_("{user_id} is the only admin left. Make somebody else an admin first."), user_id=user_id)
     changed = {field: [was, getattr(account, field)] for field, was in before.items() if was != getattr(account, field)}
     if changed:
         audit.note(tx, actor, "account.change", user_id, **changed)
     if was_admin and account.role != "admin":
-        for key in tx.exec(select(ApiKey).where(ApiKey.account_id == account.id, ApiKey.can == "admin")):
+        for key in tx.session.exec(select(ApiKey).where(ApiKey.account_id == account.id, ApiKey.can == "admin")):
             revoke(tx, key, user_id, actor=actor)
     if status == "frozen":
         end_sessions(tx, account)
@@ -116,7 +116,7 @@ def choose(tx: Transaction, *, actor: Actor, language: str | None, timezone: str
         raise Invalid(N_("“{language}” is not a language of this app."), field="language", language=language)
     zone(timezone)
     account.language, account.timezone = language, timezone
-    tx.add(account)
+    tx.session.add(account)
     return account
 
 
@@ -124,7 +124,7 @@ def revoke(tx: Transaction, key: ApiKey, user_id: str, *, actor: Actor) -> None:
     """End a key of the account `user_id`, where it hasn't been."""
     if key.revoked_at_ns is None:
         key.revoked_at_ns = tx.now_ns
-        tx.add(key)
+        tx.session.add(key)
         audit.note(tx, actor, "key.revoke", user_id, key=key.hint, can=key.can, name=key.name)
 
 
@@ -134,7 +134,7 @@ def end_sessions(tx: Transaction, account: Account) -> None:
 
 def _lock_admins(tx: Transaction) -> None:
     """Let changes of admins wait for each other: two that go at once would each count the other as the one who stays."""
-    tx.exec(
+    tx.session.exec(
         select(Account.id).where(Account.role == "admin").order_by(col(Account.id)).with_for_update(key_share=True)
     ).all()
 
@@ -142,7 +142,7 @@ def _lock_admins(tx: Transaction) -> None:
 def acting_admins(tx: Transaction) -> int:
     """How many admins there are that are not frozen."""
     wanted = select(func.count()).select_from(Account).where(Account.role == "admin", Account.status == "active")
-    return tx.exec(wanted).one()
+    return tx.session.exec(wanted).one()
 
 
 def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
@@ -160,7 +160,7 @@ def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
                 )
             )
         )
-    return list(tx.exec(query))
+    return list(tx.session.exec(query))
 
 
 class Known(NamedTuple):

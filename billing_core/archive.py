@@ -37,7 +37,7 @@ from .place import REVISION
 Progress = Callable[[int, int], None]
 FORMAT, VERSION = "billing archive", 1
 MANIFEST = "manifest.json"
-LEFT_BEHIND = ("token", "stretch", "stretch_holds")
+LEFT_BEHIND = ("token", "stretch", "stretch_holds", "price_version")
 TABLES = [table for table in SQLModel.metadata.sorted_tables if table.name not in LEFT_BEHIND]
 """Each comes after those that it refers to; rows refer to earlier ones of their own table."""
 PASSING = ("token", "sign_in_tries", "audit")

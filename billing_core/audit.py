@@ -31,7 +31,7 @@ def note(tx: Transaction, /, actor: Actor, action: str, subject: str, **detail: 
     row = Audit(
         at_ns=tx.now_ns, actor_id=actor.account_id, origin=actor.origin, action=action, subject=subject, detail=told
     )
-    tx.add(row)
+    tx.session.add(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def page(
         query = query.where(col(Audit.id) < before)
     rows = [
         Noted(row.id or 0, row.at_ns, user_id, name, row.origin, row.action, row.subject, json.loads(row.detail))
-        for row, user_id, name in tx.exec(query.limit(limit))
+        for row, user_id, name in tx.session.exec(query.limit(limit))
     ]
     return rows[::-1] if after is not None else rows
 

@@ -37,7 +37,7 @@ class Why:
 def why(tx: Transaction, entry_id: int, *, actor: Actor) -> Why | None:
     """None for an entry that isn't a call. Raises NotFound, also for somebody else's entry."""
     row = logs.one(tx, entry_id, actor=actor)
-    entry = tx.get_one(Entry, row.id)
+    entry = tx.session.get_one(Entry, row.id)
     if entry.price_id is None or entry.prompt_tokens is None:
         return None
     tokens = Tokens(

@@ -55,69 +55,161 @@ class Retry(Exception):
     """Raised inside a write: somebody else was first; run the whole transaction again."""
 
 
-class Transaction(Session):
-    """A session with the moment (ns since the epoch, UTC) at which its transaction began."""
+class _Lost(Exception):
+    """Postgres has ended a connection that nobody used; another one may serve."""
 
-    now_ns: int
 
-    @cached_property
-    def is_sqlite(self) -> bool:
-        return self.get_bind().dialect.name == "sqlite"
+class Transaction:
+    """One transaction on one connection, with the moment (ns since the epoch, UTC) at which it began.
 
-    # Straight to the driver, for what is done at every charge: a tenth of the time. Parameters are written ?.
+    `rows`, `ask` and `many` go straight to the driver, for what is done at every charge: a tenth of the time. Parameters are
+    written ?. `connection` and `session` are SQLAlchemy's, in the same transaction, made when they are asked for.
+    """
 
-    @cached_property
-    def _driver(self) -> Any:
-        return self.connection().connection.driver_connection
+    def __init__(self, engine: sa.Engine, pooled: sa.PoolProxiedConnection, now_ns: int, kept: dict[str, Any]) -> None:
+        self.now_ns = now_ns
+        self.kept = kept
+        """What is kept between the transactions of this process. Whoever keeps something knows by itself whether it holds."""
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._engine, self._pooled = engine, pooled
+        self._driver: Any = pooled.driver_connection
+        self._connection: sa.Connection | None = None
+        self._session: Session | None = None
+        self._waiting: list[tuple[str, Sequence[Sequence[Any]]]] = []
+        """What `many` was given and Postgres hasn't been told yet."""
+        self._has_answered = self.is_sqlite
+        """Whether the server has, in this transaction: until then another connection can be taken."""
 
-    @cached_property
+    @property
+    def file(self) -> Identity:
+        """SQLite's file, as the connection opened it."""
+        info: Any = self._pooled.record_info
+        found: Identity = info["file"]
+        return found
+
+    @property
     def slot(self) -> int:
         """A number that no other open connection has; 0 on SQLite, where one writes at a time."""
-        info: Any = self.connection().connection.record_info
+        info: Any = self._pooled.record_info
         return 0 if self.is_sqlite else int(info["slot"])
+
+    def connection(self) -> sa.Connection:
+        """SQLAlchemy's connection. Raises DBAPIError."""
+        if not self._has_answered:
+            self.rows("")  # whether it is there still
+        self._send()
+        if self._connection is None:
+            self._connection = sa.Connection(self._engine, self._pooled)
+            self._connection.begin()
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """SQLModel's session. Raises DBAPIError."""
+        connection = self.connection()
+        if self._session is None:
+            self._session = Session(connection, expire_on_commit=False)
+        return self._session
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Run a statement; its rows as tuples, none of one that gives none. Raises DBAPIError."""
+        if self._waiting:
+            return self._in_one_trip((query, parameters))[0]
         try:
             cursor = self._driver.execute(_marked(query, self.is_sqlite), parameters)
-            return cursor.fetchall() if cursor.description else []
+            found = cursor.fetchall() if cursor.description else []
         except Exception as error:
-            raise _wrapped(query, error, self.get_bind().dialect) from error
+            raise self._said(query, error) from error
+        self._has_answered = True
+        return found
+
+    def ask(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Any]]:
+        """Run queries, on Postgres in one round trip; the rows of each. Raises DBAPIError."""
+        if self.is_sqlite:
+            return [self.rows(*query) for query in queries]
+        return self._in_one_trip(*queries)
 
     def many(self, query: str, parameters: Sequence[Sequence[Any]]) -> None:
-        """Run a statement with each of these parameters. Raises DBAPIError."""
+        """Run a statement with each of these parameters: on SQLite now, on Postgres in one round trip with what follows, so
+        that a write's last statements are told together with COMMIT. Raises DBAPIError."""
         if not parameters:
             return
-        query = _marked(query, self.is_sqlite)
+        if not self.is_sqlite:
+            self._waiting.append((query, parameters))
+            return
         try:
             if len(parameters) == 1:
                 self._driver.execute(query, parameters[0])
-            elif self.is_sqlite:
-                self._driver.executemany(query, parameters)
             else:
-                self._driver.cursor().executemany(query, parameters)
+                self._driver.executemany(query, parameters)
         except Exception as error:
-            raise _wrapped(query, error, self.get_bind().dialect) from error
+            raise self._said(query, error) from error
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """What `many` runs within goes to Postgres in one round trip. Raises DBAPIError at its end."""
-        if self.is_sqlite:
-            yield
-            return
+    def savepoint(self) -> Iterator[None]:
+        """What raises within leaves nothing behind, and the transaction goes on. Raises what is raised within."""
+        with self.session.begin_nested() as nested:
+            nested.session.connection()  # where it begins
+            try:
+                yield
+                self._send()
+            finally:
+                self._waiting.clear()
+
+    def commit(self) -> None:
+        """Raises DBAPIError."""
+        if self._session is not None:
+            self._session.flush()
+        if not self._has_answered:
+            self._send()  # by itself: a lost COMMIT may have counted, so that it is never sent again
+        try:
+            if self._waiting:
+                with self._driver.pipeline():
+                    self._tell()
+                    self._driver.commit()
+            else:
+                self._driver.commit()
+        except Exception as error:
+            raise self._said("COMMIT", error) from error
+
+    def close(self) -> None:
+        """Undo what isn't committed, and give the connection back."""
+        if self._session is not None:
+            self._session.close()
+        (self._connection or self._pooled).close()
+
+    def _send(self) -> None:
+        """Tell Postgres what `many` was given."""
+        if self._waiting:
+            self._in_one_trip()
+
+    def _in_one_trip(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Any]]:
+        """What `many` was given, and then queries; the rows of each of these."""
         try:
             with self._driver.pipeline():
-                yield
+                self._tell()
+                cursors = [self._driver.execute(_marked(query, False), parameters) for query, parameters in queries]
+            found = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except Exception as error:
-            raise _wrapped("", error, self.get_bind().dialect) from error
+            raise self._said(queries[-1][0] if queries else "", error) from error
+        self._has_answered = True
+        return found
 
-    def new_ids(self, table: str, count: int) -> list[int]:
-        """Numbers for so many new rows of a table whose rows are never deleted."""
-        if self.is_sqlite:  # nobody else writes meanwhile
-            ((last,),) = self.rows(f"SELECT coalesce(max(id), 0) FROM {table}")
-            return list(range(last + 1, last + count + 1))
-        query = f"SELECT nextval(pg_get_serial_sequence('{table}', 'id')) FROM generate_series(1, ?)"
-        return [row[0] for row in self.rows(query, (count,))]
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for query, parameters in waiting:
+            if len(parameters) == 1:
+                self._driver.execute(_marked(query, False), parameters[0])
+            else:
+                self._driver.cursor().executemany(_marked(query, False), parameters)
+
+    def _said(self, query: str, error: Exception) -> Exception:
+        """What the driver raised, as SQLAlchemy says it; _Lost where the connection was lost before the server answered."""
+        if not self.is_sqlite and self._driver.closed:
+            self._pooled.invalidate()
+            if not self._has_answered:
+                return _Lost()
+        return _wrapped(query, error, self._engine.dialect)
 
 
 def _wrapped(query: str, error: Exception, dialect: sa.Dialect) -> Exception:
@@ -153,11 +245,12 @@ class Database:
             event.listen(self.engine, "do_connect", self._before_connect)
             event.listen(self.engine, "connect", self._prepare_sqlite)
             event.listen(self.engine, "checkout", self._before_use)
-            event.listen(self.engine, "begin", _begin_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlalchemy)
         else:
-            event.listen(self.engine, "connect", _take_slot)
+            event.listen(self.engine, "connect", _prepare_postgres)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
+        self._kept: dict[str, Any] = {}
         self._opened: dict[str, Identity] = {}
         """SQLite's files ("", "-wal", "-shm") as they were when a connection was made last."""
 
@@ -185,16 +278,17 @@ class Database:
         for attempt in range(RETRIES):
             try:
                 with self._turns if one_at_a_time else nullcontext():
-                    with Transaction(engine, expire_on_commit=False) as tx:
-                        written = tx.connection().connection.record_info if one_at_a_time else None
-                        tx.now_ns = self.clock()
+                    with closing(self._begin(engine)) as tx:
+                        written = tx.file if one_at_a_time and self.file is not None else None
                         result = function(tx, *args, **kwargs)
                         tx.commit()
-                    if written is not None and self.file is not None:
-                        self._must_be_there(written["file"])
+                    if written is not None:
+                        self._must_be_there(written)
                     return result
             except Retry:
                 pass
+            except _Lost:
+                self.engine.dispose()  # the others are lost as well
             except sa.exc.TimeoutError as error:  # every connection was in use for as long as one is waited for
                 raise DatabaseUnavailable(_BUSY) from error
             except DBAPIError as error:
@@ -205,6 +299,19 @@ class Database:
                     raise sentence from error
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(_BUSY)
+
+    def _begin(self, engine: sa.Engine) -> Transaction:
+        try:
+            pooled = engine.raw_connection()
+            if self.is_sqlite:
+                try:
+                    _begin_sqlite(pooled.driver_connection, engine is self.writer)
+                except BaseException:
+                    pooled.close()
+                    raise
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise _wrapped("BEGIN", error, engine.dialect) from error
+        return Transaction(engine, pooled, self.clock(), self._kept)
 
     # SQLite's file may be deleted or replaced under a running app. A connection that is open would go on with the old
     # file, which nobody can see any more; a new one would make an empty file.
@@ -296,6 +403,7 @@ def _options(url: sa.URL) -> dict[str, Any]:
             "pool_size": 20,
             "max_overflow": 40,
             "pool_timeout": BUSY_SECONDS,
+            "pool_use_lifo": True,  # the one used last has its pages in memory
         }
     # Whoever has gone without a word is given up: a connection would wait for hours.
     silent = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 40_000}
@@ -303,7 +411,6 @@ def _options(url: sa.URL) -> dict[str, Any]:
         "connect_args": {"connect_timeout": 5, **silent},
         "pool_size": 10,
         "max_overflow": 20,
-        "pool_pre_ping": True,
     }
 
 
@@ -328,8 +435,12 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _take_slot(connection: Any, record: Any) -> None:
-    """The lowest number that no open connection holds, kept until this one closes."""
+def _prepare_postgres(connection: Any, record: Any) -> None:
+    """Its slot: the lowest number that no open connection holds, kept until this one closes."""
+    from psycopg.types.numeric import Int8Dumper
+
+    # A number of any size is a bigint: with the sizes' own types, hardly a statement would be prepared twice alike.
+    connection.adapters.register_dumper(int, Int8Dumper)
     row = connection.execute(
         f"SELECT s FROM generate_series(0, 9999) s WHERE pg_try_advisory_lock({SLOTS}, s) LIMIT 1"
     ).fetchone()
@@ -337,9 +448,18 @@ def _take_slot(connection: Any, record: Any) -> None:
     record.record_info["slot"] = row[0] if row else 0
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
+def _begin_sqlalchemy(connection: sa.Connection) -> None:
     driver: Any = connection.connection.driver_connection
-    if not connection.get_execution_options().get("billing_write"):
+    if driver.in_transaction:  # a Transaction's
+        return
+    try:
+        _begin_sqlite(driver, bool(connection.get_execution_options().get("billing_write")))
+    except sqlite3.Error as error:
+        raise _wrapped("BEGIN", error, connection.dialect) from error
+
+
+def _begin_sqlite(driver: Any, writes: bool) -> None:
+    if not writes:
         driver.execute("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
@@ -352,7 +472,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
                 return
             except sqlite3.Error as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise _wrapped("BEGIN IMMEDIATE", error, connection.dialect) from error
+                    raise
                 if time.monotonic() > _waits.until:
                     raise DatabaseUnavailable(_BUSY) from error
             time.sleep(random.uniform(0.0005, 0.004))
@@ -396,6 +516,11 @@ def unavailable(error: SQLAlchemyError) -> BillingError:
 
 MOST_AT_ONCE = 10_000
 """Parameters of one statement: SQLite takes 32 766."""
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many of them at once as one statement takes."""
+    return (values[start : start + MOST_AT_ONCE] for start in range(0, len(values), MOST_AT_ONCE))
 
 
 def marks(count: int) -> str:

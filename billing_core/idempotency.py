@@ -6,12 +6,12 @@ nothing behind: the same key may be tried again.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .actors import Actor
-from .database import MOST_AT_ONCE, Transaction, marks
+from .database import Transaction, chunks, marks
 from .errors import Conflict, Invalid
 from .i18n import N_
 
@@ -55,17 +55,30 @@ def earlier(tx: Transaction, once: Once | None) -> Earlier | None:
 
 def all_earlier(tx: Transaction, asked: Iterable[Once]) -> dict[tuple[int, str], Earlier]:
     """What was done with these keys before, by scope and key."""
+    return found(tx.ask(*queries(asked)))
+
+
+def queries(asked: Iterable[Once]) -> list[tuple[str, Sequence[Any]]]:
+    """What to ask the database for that."""
     keys: dict[int, list[str]] = {}
     for once in asked:
         keys.setdefault(once.scope, []).append(once.key)
-    found: dict[tuple[int, str], Earlier] = {}
-    for scope, wanted in keys.items():
-        for start in range(0, len(wanted), MOST_AT_ONCE):
-            some = wanted[start : start + MOST_AT_ONCE]
-            query = f"SELECT key, fingerprint, entry_id, answer FROM idempotency WHERE scope = ? AND key IN ({marks(len(some))})"
-            for key, fingerprint, *rest in tx.rows(query, (scope, *some)):
-                found[scope, key] = Earlier(bytes(fingerprint), *rest)
-    return found
+    return [
+        (
+            "SELECT scope, key, fingerprint, entry_id, answer FROM idempotency "
+            f"WHERE scope = ? AND key IN ({marks(len(some))})",
+            (scope, *some),
+        )
+        for scope, wanted in keys.items()
+        for some in chunks(wanted)
+    ]
+
+
+def found(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[tuple[int, str], Earlier]:
+    """What it answered."""
+    return {
+        (scope, key): Earlier(bytes(fingerprint), *rest) for rows in answers for scope, key, fingerprint, *rest in rows
+    }
 
 
 def same(once: Once, known: Earlier | None) -> Earlier | None:

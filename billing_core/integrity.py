@@ -46,7 +46,7 @@ def compare(tx: Transaction, number: str, hash: str, *, actor: Actor) -> str:
         raise Invalid(N_("A seal's number is a whole number from 1 on, as it stands beside the hash."), field="number")
     if not re.fullmatch(r"[0-9a-f]{64}", hash):
         raise Invalid(N_("A seal's hash has 64 characters, 0 to 9 and a to f. Copy all of it."), field="hash")
-    found = tx.get(Seal, int(number))
+    found = tx.session.get(Seal, int(number))
     if found is None:
         return "missing"
     return "same" if found.hash == hash else "differs"

@@ -79,22 +79,22 @@ def _claim(tx: Transaction, hours: int) -> bool:
     # Where the clock was set back, what happened in its future says nothing.
     if known and 0 <= tx.now_ns - known.at_ns < wait:
         return False
-    claim = tx.get(Setting, _CLAIM, with_for_update=True)
+    claim = tx.session.get(Setting, _CLAIM, with_for_update=True)
     if claim and 0 <= tx.now_ns - int(claim.value) < HOUR_NS:
         return False
     if claim is None:
-        tx.add(Setting(name=_CLAIM, value=str(tx.now_ns)))  # of two at once one is refused, and looks again
+        tx.session.add(Setting(name=_CLAIM, value=str(tx.now_ns)))  # of two at once one is refused, and looks again
     else:
         claim.value = str(tx.now_ns)
-        tx.add(claim)
-    tx.flush()
+        tx.session.add(claim)
+    tx.session.flush()
     return True
 
 
 def _let_go(tx: Transaction) -> None:
-    claim = tx.get(Setting, _CLAIM)
+    claim = tx.session.get(Setting, _CLAIM)
     if claim is not None:
-        tx.delete(claim)
+        tx.session.delete(claim)
 
 
 def _delete_old(folder: Path, keep: int) -> None:

@@ -72,7 +72,7 @@ _LAST = "_last_backup"
 
 def last_backup(tx: Transaction) -> Backup | None:
     """The last one that was made or tried."""
-    row = tx.get(Setting, _LAST)
+    row = tx.session.get(Setting, _LAST)
     if row is None:
         return None
     kept = json.loads(row.value)
@@ -82,7 +82,7 @@ def last_backup(tx: Transaction) -> Backup | None:
 def remember(tx: Transaction, backup: Backup) -> None:
     error = backup.error.kept() if backup.error else None
     kept = asdict(replace(backup, error=None)) | {"error": error}
-    tx.merge(Setting(name=_LAST, value=json.dumps(kept, default=str)))
+    tx.session.merge(Setting(name=_LAST, value=json.dumps(kept, default=str)))
 
 
 def backup(db: Database, file: Path | str, *, progress: Progress | None = None) -> Backup:

@@ -5,17 +5,18 @@ Whatever it refuses leaves nothing behind. `once` makes a repetition give the fi
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from typing import Any
 
 from sqlalchemy import FromClause, bindparam, case, func, insert, select, update
 
-from . import idempotency, pricing
+from . import idempotency, pricing, sums
 from .accounts import find
 from .actors import Actor
-from .database import MOST_AT_ONCE, Database, Retry, Transaction, is_id, marks
+from .database import Database, Retry, Transaction, chunks, is_id, marks
 from .errors import (
     BillingError,
     Conflict,
@@ -173,18 +174,26 @@ class _Batch:
 
     def __init__(self, tx: Transaction, charges: Sequence[Charge], actor: Actor) -> None:
         self._tx, self._actor = tx, actor
-        self._accounts = _lock_all(tx, {item.user_id for item in charges})
-        asked = [item.once for item in charges if item.once is not None]
-        self._earlier = idempotency.all_earlier(tx, asked)
-        self._prices = pricing.InForce(tx)
-        self._uses = Uses()
+        users = sorted({item.user_id for item in charges if item.user_id.isprintable()})
+        now = sums.long_period(tx.now_ns)
+        locks = _locks(tx, users)
+        keys = idempotency.queries(item.once for item in charges if item.once is not None)
+        calls = [sums.calls_now(now, some) for some in chunks(users)]
+        numbers = _numbers(tx, max(1, sum(1 + len(item.others) for item in charges)))
+        answers = iter(tx.ask(*locks, *keys, *calls, numbers))  # the accounts are locked before anything else is read
+        self._accounts = _locked_rows(islice(answers, len(locks)))
+        self._earlier = idempotency.found(islice(answers, len(keys)))
+        self._uses = Uses(now, chain.from_iterable(islice(answers, len(calls))))
+        self._numbers: list[Any] | None = next(answers)
+        self._prices = pricing.InForce(tx, self._numbers[0][0])
         self._taken: dict[int, Hao] = {}
         """By account, what has been taken off it."""
         self._granted: dict[tuple[int, str], int] = {}
         """By scope and key, the place of the charge that was granted with it."""
         self._booked: list[tuple[int, Charge, list[tuple[Any, ...]]]] = []
         """Granted charges: their place, and their entries without their numbers."""
-        self._replays: dict[int, Receipt] = {}
+        self._replays: dict[int, Earlier] = {}
+        """Charges that were granted before, by their place."""
         self._again: dict[int, int] = {}
         """Charges that stand in the batch twice: the place of each, and of the first."""
 
@@ -198,7 +207,7 @@ class _Batch:
                 if key in self._granted:
                     self._again[place] = self._granted[key]
                 else:
-                    self._replays[place] = _receipt(tx, known)
+                    self._replays[place] = known
                 return
         at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
         moment = min(at, tx.now_ns)  # a price that is planned may still be withdrawn
@@ -209,6 +218,7 @@ class _Batch:
             raise UnknownAccount(item.user_id)
         if account.due:
             account = self._accounts[item.user_id] = _without_due(tx, account)
+            self._numbers = None  # an expiry's entry comes first
         _must_cover(account, item.user_id, cost, item.allow_debt)
         _check_balance(account.balance - cost)
         rows, balance = [], account.balance
@@ -236,8 +246,9 @@ class _Batch:
     def write(self) -> dict[int, Receipt]:
         """Write what was granted; the receipts by the charges' places."""
         tx = self._tx
-        numbers = iter(tx.new_ids("entry", sum(len(rows) for _place, _item, rows in self._booked)))
-        entries, done, receipts = [], [], self._replays
+        entries, done = [], []
+        receipts = dict(zip(self._replays, _receipts(tx, list(self._replays.values())), strict=True))
+        numbers = self._new_numbers()
         for place, item, rows in self._booked:
             ids = [next(numbers) for _row in rows]
             entries += [(number, *row) for number, row in zip(ids, rows, strict=True)]
@@ -247,14 +258,20 @@ class _Batch:
             )  # fmt: skip
             if item.once is not None:
                 done.append((item.once, ids[0], _answer("active", ids[1:])))
-        with tx.together():
-            tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
-            tx.many(_CHARGED, entries)
-            idempotency.remember_all(tx, done)
+        tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
+        tx.many(_CHARGED, entries)
+        idempotency.remember_all(tx, done)
         self._uses.write(tx)
         for place, first in self._again.items():
             receipts[place] = replace(receipts[first], replayed=True)
         return receipts
+
+    def _new_numbers(self) -> Iterator[int]:
+        """For entries."""
+        found = self._numbers or self._tx.rows(
+            *_numbers(self._tx, sum(len(rows) for _place, _item, rows in self._booked))
+        )
+        return count(found[0][1]) if self._tx.is_sqlite else iter([number for _version, number in found])
 
 
 _TAKEN = "UPDATE account SET balance = balance - ?, total_consumed = total_consumed + ? WHERE id = ?"
@@ -333,7 +350,7 @@ def settle(
     held, account, user_id = _open_hold(tx, precharge_id, once)
     cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
     prices = pricing.InForce(tx)
-    upstream = prices.upstream(tx.get_one(Model, held.model_id).name, tokens, tx.now_ns)
+    upstream = prices.upstream(tx.session.get_one(Model, held.model_id).name, tokens, tx.now_ns)
     calls = _priced(tx, prices, used)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
@@ -448,7 +465,7 @@ def reprice(
     entry, account, user_id = _not_reversed(tx, entry_id, once)
     if entry.type not in CALLS or entry.model_id is None:
         raise Conflict(NO_CALL, entry_id=entry_id)
-    price = tx.get(Price, price_id) if is_id(price_id) else None
+    price = tx.session.get(Price, price_id) if is_id(price_id) else None
     if price is None or price.model_id != entry.model_id or price.input is None:
         raise Invalid(
             N_("Price {price_id} is not one of the model of entry {entry_id}."),
@@ -586,7 +603,7 @@ def _first(tx: Transaction, entry: Entry) -> tuple[Entry, int]:
     """The call at the end of a chain of reversals, and whether undoing `entry` takes it back (1) or counts it again (-1)."""
     sign = 1
     while entry.reverses_id is not None:
-        found = tx.get(Entry, entry.reverses_id)
+        found = tx.session.get(Entry, entry.reverses_id)
         assert found is not None
         entry, sign = found, -sign
     return entry, sign
@@ -663,24 +680,34 @@ def _must_cover(account: _Locked, user_id: str, cost: Hao, allow_debt: bool = Fa
         )  # fmt: skip
 
 
-def _lock_all(tx: Transaction, user_ids: Iterable[str]) -> dict[str, _Locked]:
-    """Accounts' rows, locked in one order everywhere, so that two batches never wait for each other; by user id, whoever
-    there is."""
-    known = sorted(user_id for user_id in user_ids if user_id.isprintable())
-    found = {}
-    for start in range(0, len(known), MOST_AT_ONCE):
-        some = known[start : start + MOST_AT_ONCE]
-        query = (
+def _locks(tx: Transaction, user_ids: Iterable[str]) -> list[tuple[str, Sequence[Any]]]:
+    """What locks accounts' rows, in one order everywhere, so that two batches never wait for each other."""
+    return [
+        (
             f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE) FROM account "
-            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}"
+            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}",
+            (tx.now_ns, *some),
         )
-        for user_id, *row in tx.rows(query, (tx.now_ns, *some)):
-            found[user_id] = _Locked(*row)
-    return found
+        for some in chunks(sorted(user_id for user_id in user_ids if user_id.isprintable()))
+    ]
+
+
+def _locked_rows(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[str, _Locked]:
+    """What they answer: by user id, whoever there is."""
+    return {user_id: _Locked(*row) for rows in answers for user_id, *row in rows}
+
+
+def _numbers(tx: Transaction, most: int) -> tuple[str, Sequence[Any]]:
+    """What to ask for the prices' version and the numbers of new entries: the first of them on SQLite, where nobody else
+    writes meanwhile, else `most`."""
+    if tx.is_sqlite:
+        return "SELECT version, (SELECT coalesce(max(id), 0) + 1 FROM entry) FROM price_version", ()
+    new = "nextval(pg_get_serial_sequence('entry', 'id'))"
+    return f"SELECT version, {new} FROM price_version CROSS JOIN generate_series(1, ?)", (most,)
 
 
 def _locked(tx: Transaction, user_id: str) -> _Locked:
-    found = _lock_all(tx, [user_id])
+    found = _locked_rows(tx.ask(*_locks(tx, [user_id])))
     if user_id not in found:
         raise UnknownAccount(user_id)
     return found[user_id]
@@ -761,7 +788,7 @@ def _model(entry: Entry) -> int:
 
 
 def _entry(tx: Transaction, entry_id: int) -> Entry | None:
-    return tx.get(Entry, entry_id) if is_id(entry_id) else None
+    return tx.session.get(Entry, entry_id) if is_id(entry_id) else None
 
 
 def _open_hold(tx: Transaction, precharge_id: int, once: Once | None = None) -> tuple[Entry, _Locked, str]:
@@ -856,13 +883,34 @@ def _replayed(tx: Transaction, once: Once | None) -> Receipt | None:
 
 
 def _receipt(tx: Transaction, known: Earlier) -> Receipt:
-    answer = json.loads(known.answer) if known.answer else "active"
-    rest = answer["other_ids"] if isinstance(answer, dict) else []
-    status = answer["status"] if isinstance(answer, dict) else answer
-    first, *others = (tx.get_one(Entry, number) for number in (known.entry_id, *rest))
-    expires = tx.connection().scalar(select(HOLDS.c.expires_at_ns).where(HOLDS.c.precharge_id == first.id))
-    return Receipt(
-        first.id or 0, _user_id(tx, first.account_id), first.type,
-        sum(row.amount for row in (first, *others)), sum(row.cost for row in (first, *others)),
-        (first, *others)[-1].balance_after, status, first.created_at_ns, expires, True, tuple(rest),
-    )  # fmt: skip
+    (receipt,) = _receipts(tx, [known])
+    return receipt
+
+
+def _receipts(tx: Transaction, known: Sequence[Earlier]) -> list[Receipt]:
+    """The first receipts of requests that come again, in their order."""
+    answers = [json.loads(one.answer) if one.answer else "active" for one in known]
+    statuses = [answer["status"] if isinstance(answer, dict) else answer for answer in answers]
+    others = [tuple(answer["other_ids"]) if isinstance(answer, dict) else () for answer in answers]
+    numbers = [(one.entry_id, *rest) for one, rest in zip(known, others, strict=True)]
+    rows = {row[0]: row for some in chunks(list(chain.from_iterable(numbers))) for row in tx.rows(*_written(some))}
+    found = []
+    for ids, status in zip(numbers, statuses, strict=True):
+        first, *rest = (rows[number] for number in ids)
+        number, user_id, type, _amount, _cost, _balance, created_at_ns, expires_at_ns = first
+        amount, cost = (sum(row[place] for row in (first, *rest)) for place in (3, 4))
+        balance = (first, *rest)[-1][5]
+        found.append(
+            Receipt(number, user_id, type, amount, cost, balance, status, created_at_ns, expires_at_ns, True, ids[1:])
+        )
+    return found
+
+
+def _written(numbers: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """What to ask for of entries that a receipt tells."""
+    return (
+        "SELECT e.id, a.user_id, e.type, e.amount, e.cost, e.balance_after, e.created_at_ns, h.expires_at_ns FROM entry e "
+        "JOIN account a ON a.id = e.account_id LEFT JOIN hold h ON h.precharge_id = e.id "
+        f"WHERE e.id IN ({marks(len(numbers))})",
+        numbers,
+    )

@@ -445,12 +445,24 @@ def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
             ENTRIES.outerjoin(repriced, repriced.c.id == e.reprices_id),
             e.cost - func.coalesce(repriced.c.cost, 0),
         )
-    cost = func.coalesce(func.sum(case((e.type.in_(("deduct", "settle", "reversal")), consumed), else_=0)), 0)
+    cost = func.coalesce(func.sum(case((e.type.in_(stretches.CONSUMING), consumed), else_=0)), 0)
     recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
     query = select(func.count(), cost, recharged).select_from(lines).where(*conditions(tx, filters, actor))
-    start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
-    sums = [tx.connection().execute(query.where(_within(one))).one() for one in stretches.span(tx, start, end)]
+    known, windows = _known_total(tx, filters)
+    sums = [known, *(tx.connection().execute(query.where(_within(one))).one() for one in windows)]
     return Sum(*(sum(int(one[place]) for one in sums) for place in range(3)))
+
+
+def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao], list[stretches.Window]]:
+    """What is known of the total, and where the entries are that it still lacks."""
+    start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
+    if filters.user_id is None and not filters.merged and not filters.search and not (filters.model and filters.types):
+        kinds = [stretches.TYPES[type] for type in filters.types if type in stretches.TYPES]
+        if filters.model.isprintable() and filters.model:
+            kinds = [row[0] for row in tx.rows("SELECT id FROM model WHERE name = ?", (filters.model,))]
+        if kinds or not (filters.model or filters.types):
+            return stretches.totals(tx, start, end, kinds)
+    return (0, 0, 0), stretches.span(tx, start, end)
 
 
 def one(tx: Transaction, entry_id: int, *, actor: Actor) -> Row:

@@ -343,6 +343,15 @@ class Setting(SQLModel, table=True):
     value: str = Field(sa_column=_text())
 
 
+class PriceVersion(SQLModel, table=True):
+    """One row, whose number is another one after every change of a model, a price, a rule or a setting: the database itself
+    throws the dice. What has been read of those counts for as long as it is the same."""
+
+    __tablename__ = "price_version"
+
+    version: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+
+
 class Seal(SQLModel, table=True):
     """Closes a stretch of the ledger: the entries after the seal before it, up to and including `last_entry_id`."""
 
@@ -382,7 +391,7 @@ class Stretch(SQLModel, table=True):
 
 
 class StretchHolds(SQLModel, table=True):
-    """How many entries of a kind a stretch holds, and which, where they are few. No row: none."""
+    """How many entries of a kind a stretch holds, what they come to, and which they are, where they are few. No row: none."""
 
     __tablename__ = "stretch_holds"
     __table_args__ = {"sqlite_with_rowid": False}
@@ -394,6 +403,10 @@ class StretchHolds(SQLModel, table=True):
     entries: int = Field(sa_column=_int())
     ids: str | None = Field(default=None, sa_column=_text(nullable=True))
     """How far each is from the stretch's first entry, in order, with commas; None where they are many."""
+    consumed: Hao = Field(default=0, sa_column=_int(server_default="0"))
+    """毫: the cost of calls among them, less what reversals among them undid."""
+    recharged: Hao = Field(default=0, sa_column=_int(server_default="0"))
+    """毫: what recharges among them added."""
 
 
 class Audit(SQLModel, table=True):

@@ -109,8 +109,8 @@ def end_rule(tx: Transaction, pattern: str, *, actor: Actor) -> Rule:
 
 
 def _add(tx: Transaction, pattern: str, target: str | None, actor: Actor) -> None:
-    tx.add(PriceRule(pattern=pattern, target=target, operator_id=actor.account_id, created_at_ns=tx.now_ns))
-    tx.flush()
+    tx.session.add(PriceRule(pattern=pattern, target=target, operator_id=actor.account_id, created_at_ns=tx.now_ns))
+    tx.session.flush()
 
 
 _RULES = "SELECT pattern, target, created_at_ns FROM price_rule WHERE created_at_ns <= ? ORDER BY id"

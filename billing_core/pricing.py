@@ -8,12 +8,12 @@ catalogue's, else the default.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import func
 from sqlmodel import col, select
@@ -30,6 +30,8 @@ from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
 
+P = ParamSpec("P")
+T = TypeVar("T")
 HOUR_NS = 3600 * 10**9
 PAST_SECONDS = 60
 """How far back `valid_from` may lie: as much as clocks differ."""
@@ -160,30 +162,67 @@ _KEEP_ROW = (
 )
 
 
-class InForce:
-    """What counts for models within one transaction that changes no price: each is looked up once."""
+VERSION = "SELECT version FROM price_version", ()
+"""What InForce asks first; see models.PriceVersion."""
 
-    def __init__(self, tx: Transaction) -> None:
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What one version of the prices says, between two moments at which any of them starts."""
+
+    version: int
+    from_ns: int
+    until_ns: int
+    settings: Mapping[str, str]
+    usd_rate: Micro
+    models: dict[str, tuple[int, Rates]]
+    """By name, the number and the price in force, each noted when it is first asked for."""
+
+
+_FROM_UNTIL = """
+SELECT max((SELECT coalesce(max(valid_from_ns), 0) FROM price WHERE source = 'database' AND valid_from_ns <= ?),
+    (SELECT coalesce(max(created_at_ns), 0) FROM price_rule WHERE created_at_ns <= ?)),
+    min((SELECT coalesce(min(valid_from_ns), {never}) FROM price WHERE source = 'database' AND valid_from_ns > ?),
+    (SELECT coalesce(min(created_at_ns), {never}) FROM price_rule WHERE created_at_ns > ?))
+""".format(never=2**63 - 1)
+
+
+def _known(tx: Transaction, version: int) -> _Known:
+    known: _Known | None = tx.kept.get("prices")
+    if known is None or known.version != version or not known.from_ns <= tx.now_ns < known.until_ns:
+        query = _FROM_UNTIL if tx.is_sqlite else _FROM_UNTIL.replace("max((", "greatest((").replace("min((", "least((")
+        ((start, until),) = tx.rows(query, (tx.now_ns,) * 4)
+        values = settings.read(tx)
+        known = tx.kept["prices"] = _Known(version, start, until, values, parse_price(values["usd_rate"]), {})
+    return known
+
+
+class InForce:
+    """What counts for models within one transaction that changes no price. `version`: what VERSION gave in it."""
+
+    def __init__(self, tx: Transaction, version: int | None = None) -> None:
         self._tx = tx
+        if version is None:
+            ((version,),) = tx.rows(*VERSION)
+        self._known = _known(tx, version)
+        self._models = self._known.models
         self._numbers: dict[str, int | None] = {}
         self._found: dict[tuple[str, int], Rates] = {}
         self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
 
-    @cached_property
-    def _settings(self) -> dict[str, str]:
-        return settings.read(self._tx)
-
-    @cached_property
-    def _usd_rate(self) -> Decimal:
-        return Decimal(self._settings["usd_rate"])
+    def _is_present(self, at_ns: int) -> bool:
+        """Whether no price starts between a moment and now."""
+        return self._known.from_ns <= at_ns < self._known.until_ns
 
     def at(self, model: str, at_ns: int) -> Rates:
         """The price of a model at a moment, in ns."""
+        if model in self._models and self._is_present(at_ns):
+            return self._models[model][1]
         found = self._found.get((model, at_ns))
         if found is None:
             number = self._number(model)
             own = None if number is None else _set_price(self._tx, number, at_ns)
-            found = own or _without_own(self._tx, self._settings, model, at_ns)
+            found = own or _without_own(self._tx, self._known.settings, model, at_ns)
             self._found[model, at_ns] = found
         return found
 
@@ -195,14 +234,24 @@ class InForce:
     def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:
         """The model's number, and its price at a moment with the row (`price_id`) that an entry names: both are made where
         they are missing."""
+        if model in self._models and self._is_present(at_ns):
+            return self._models[model]
         found = self._rows.get((model, at_ns))
         if found is None:
             rates, number = self.at(model, at_ns), self._number(model)
             if number is None:
-                number = self._numbers[model] = model_number(self._tx, model)
-            kept = rates if rates.price_id is not None else _kept(self._tx, number, rates)
-            found = self._rows[model, at_ns] = number, kept
+                number = self._numbers[model] = self._made(model_number, model)
+            if rates.price_id is None:
+                rates = _kept(self._tx, number, rates) or self._made(_keep, number, rates)
+            found = self._rows[model, at_ns] = number, rates
+            if self._is_present(at_ns):
+                self._models[model] = found
         return found
+
+    def _made(self, make: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A new row. What follows isn't kept for others: they are not to know before it is committed."""
+        self._models = dict(self._models)
+        return make(self._tx, *args, **kwargs)
 
     def upstream(self, model: str, tokens: Tokens, at_ns: int) -> "Upstream | None":
         """What the provider asks for a call at a moment, as it says itself, else as the catalogue knows; None where neither
@@ -212,11 +261,20 @@ class InForce:
             prices = _catalogue_rates(model, at_ns // HOUR_NS)
             if prices is None:
                 return None
-            usd = Decimal(prices.exact(tokens)).scaleb(-18)
+            exact = prices.exact(tokens)  # in 10⁻¹⁸ US dollars
+            if exact > MAX_UPSTREAM_USD * 10**18:
+                return None
+            return Upstream(_rounded(exact, 10**6), _rounded(exact * self._known.usd_rate, 10**15))
         if not 0 <= usd <= MAX_UPSTREAM_USD:
             return None
-        yuan = (usd * self._usd_rate).scaleb(9)
+        yuan = (usd * self._known.usd_rate).scaleb(3)
         return Upstream(int(usd.scaleb(12).to_integral_value()), int(yuan.to_integral_value()))
+
+
+def _rounded(number: int, unit: int) -> int:
+    """How many units there are in a number, half a unit to the even one, as Decimal does."""
+    whole, rest = divmod(number, unit)
+    return whole + (2 * rest > unit or (2 * rest == unit and whole % 2))
 
 
 @lru_cache(maxsize=4096)
@@ -230,19 +288,30 @@ def to_charge(tx: Transaction, model: str, at_ns: int) -> tuple[int, Rates]:
     return InForce(tx).kept(model, at_ns)
 
 
-def _kept(tx: Transaction, number: int, rates: Rates) -> Rates:
-    """A price that isn't set for the model itself, with the row that entries name."""
+def _kept(tx: Transaction, number: int, rates: Rates) -> Rates | None:
+    """A price that isn't set for the model itself, with the row that entries name, if there is one."""
+    first, reads, writes, more, origin = _as_row(number, rates)
+    wanted = (*first, -1 if reads is None else reads, -1 if writes is None else writes, more or "", origin or "")
+    rows = tx.rows(_SAME_ROW, wanted)
+    return _rates_of(_Row(*rows[0])) if rows else None
+
+
+def _keep(tx: Transaction, number: int, rates: Rates) -> Rates:
+    """The same once the row is made."""
+    first, *rest = _as_row(number, rates)
+    ((*row,),) = tx.rows(_KEEP_ROW, (*first, *rest, tx.now_ns))
+    found = _rates_of(_Row(*row))
+    assert found is not None
+    return found
+
+
+def _as_row(number: int, rates: Rates) -> tuple[tuple[Any, ...], Micro | None, Micro | None, str | None, str | None]:
     four = asdict_of_four(rates)
     more = rates.more.as_json() if rates.more else None
     origin = {"rule": rates.rule, "as": rates.priced_as, "source": rates.source} if rates.rule else None
     kept_origin = json.dumps(origin, sort_keys=True, separators=(",", ":")) if origin else None
     first = (number, "catalogue" if rates.rule else rates.source, rates.input, rates.output)
-    reads, writes = four["cache_read"], four["cache_write"]
-    wanted = (*first, -1 if reads is None else reads, -1 if writes is None else writes, more or "", kept_origin or "")
-    rows = tx.rows(_SAME_ROW, wanted) or tx.rows(_KEEP_ROW, (*first, reads, writes, more, kept_origin, tx.now_ns))
-    found = _rates_of(_Row(*rows[0]))
-    assert found is not None
-    return found
+    return first, four["cache_read"], four["cache_write"], more, kept_origin
 
 
 def asdict_of_four(rates: Rates) -> dict[str, Micro | None]:
@@ -362,8 +431,8 @@ def _add(
         more=prices.more.as_json() if prices and prices.more else None, valid_from_ns=starts,
         operator_id=actor.account_id, origin=origin, change_id=change_id, created_at_ns=tx.now_ns,
     )  # fmt: skip
-    tx.add(row)
-    tx.flush()
+    tx.session.add(row)
+    tx.session.flush()
     return row
 
 
@@ -378,12 +447,12 @@ def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
 def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> SetPrice:
     """Take a planned price back before it starts: it never counts. Gives it. Raises NotFound, Conflict, Forbidden."""
     actor.must_be_admin()
-    price = tx.get(Price, price_id) if is_id(price_id) else None
+    price = tx.session.get(Price, price_id) if is_id(price_id) else None
     if price is None or price.source != "database":
         raise NotFound(N_("There is no planned price {price_id}."), price_id=price_id)
-    model = tx.get_one(Model, price.model_id).name
+    model = tx.session.get_one(Model, price.model_id).name
     _lock_models(tx, [price.model_id])
-    if tx.get(PriceWithdrawal, price_id) is not None:
+    if tx.session.get(PriceWithdrawal, price_id) is not None:
         raise Conflict(N_("The planned price of {model} has been withdrawn already."), model=model)
     if price.valid_from_ns <= tx.now_ns:
         raise Conflict(
@@ -395,13 +464,13 @@ def withdraw(tx: Transaction, price_id: int, *, actor: Actor) -> SetPrice:
 
 
 def _withdraw(tx: Transaction, price: Price, actor: Actor) -> None:
-    tx.add(PriceWithdrawal(price_id=price.id or 0, operator_id=actor.account_id, created_at_ns=tx.now_ns))
-    tx.flush()
+    tx.session.add(PriceWithdrawal(price_id=price.id or 0, operator_id=actor.account_id, created_at_ns=tx.now_ns))
+    tx.session.flush()
 
 
 def _lock_models(tx: Transaction, numbers: Iterable[int]) -> None:
     """Whoever else sets a price of these models waits, or is waited for."""
-    tx.exec(
+    tx.session.exec(
         select(Model.id).where(col(Model.id).in_(list(numbers))).order_by(col(Model.id)).with_for_update(key_share=True)
     ).all()
 
@@ -423,7 +492,7 @@ def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
         .where(Price.source == "database", Price.valid_from_ns <= at_ns, ~_WITHDRAWN)
         .subquery()
     )
-    rows = tx.exec(
+    rows = tx.session.exec(
         select(Price, Model.name)
         .join(Model)
         .join(newest, newest.c.id == Price.id)
@@ -437,7 +506,7 @@ def history(tx: Transaction, model: str) -> list[SetPrice]:
     """Every price that was ever set for a model, newest first, planned and withdrawn ones included."""
     if not model.isprintable():  # no model's name: Postgres takes no NUL, UTF-8 no lone surrogate
         return []
-    rows = tx.exec(
+    rows = tx.session.exec(
         select(Price, Model.name, _WITHDRAWN)
         .join(Model)
         .where(Model.name == model, Price.source == "database")
@@ -448,7 +517,7 @@ def history(tx: Transaction, model: str) -> list[SetPrice]:
 
 def planned(tx: Transaction) -> list[SetPrice]:
     """Prices whose start is still to come, soonest first; of several for one model and moment the last, which counts."""
-    rows = tx.exec(
+    rows = tx.session.exec(
         select(Price, Model.name)
         .join(Model)
         .where(Price.source == "database", Price.valid_from_ns > tx.now_ns, ~_WITHDRAWN)
@@ -567,8 +636,8 @@ def _check(prices: Prices) -> None:
 
 def _change(tx: Transaction, what: str, actor: Actor, undoes: int | None = None) -> int:
     change = PriceChange(what=what, undoes=undoes, operator_id=actor.account_id, created_at_ns=tx.now_ns)
-    tx.add(change)
-    tx.flush()
+    tx.session.add(change)
+    tx.session.flush()
     return change.id or 0
 
 
@@ -585,8 +654,8 @@ class ManySet:
 
 def changes(tx: Transaction) -> list[ManySet]:
     """The last 50 changes of many prices at once, newest first; those that undo one aside."""
-    undone = set(tx.exec(select(PriceChange.undoes).where(col(PriceChange.undoes).is_not(None))))
-    rows = tx.exec(
+    undone = set(tx.session.exec(select(PriceChange.undoes).where(col(PriceChange.undoes).is_not(None))))
+    rows = tx.session.exec(
         select(PriceChange, func.count(col(Price.id)))
         .join(Price, col(Price.change_id) == PriceChange.id)
         .where(col(PriceChange.undoes).is_(None))
@@ -606,25 +675,25 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
     """Let what counted before a change of many prices count again, from now on: of how many models, and how many were
     left alone because their price has been set anew since. Raises NotFound, Conflict, Forbidden."""
     actor.must_be_admin()
-    change = tx.get(PriceChange, change_id) if is_id(change_id) else None
+    change = tx.session.get(PriceChange, change_id) if is_id(change_id) else None
     if change is None or change.undoes is not None:
         raise NotFound(N_("There is no change of prices {change_id}."), change_id=change_id)
-    prices = tx.exec(select(Price, Model.name).join(Model).where(Price.change_id == change_id)).all()
+    prices = tx.session.exec(select(Price, Model.name).join(Model).where(Price.change_id == change_id)).all()
     _lock_models(tx, [price.model_id for price, _name in prices])
-    if tx.exec(select(PriceChange.id).where(PriceChange.undoes == change_id)).first() is not None:
+    if tx.session.exec(select(PriceChange.id).where(PriceChange.undoes == change_id)).first() is not None:
         raise Conflict(N_("Change {change_id} of prices has been undone already."), change_id=change_id)
     undoing = _change(tx, change.what, actor, undoes=change_id)
     undone = 0
     for price, name in prices:
         if price.valid_from_ns > tx.now_ns:
-            if tx.get(PriceWithdrawal, price.id) is None:
+            if tx.session.get(PriceWithdrawal, price.id) is None:
                 _withdraw(tx, price, actor)
                 undone += 1
             continue
         found = _set_row(tx, price.model_id, tx.now_ns)
         if found is None or found.id != price.id:
             continue
-        before = tx.exec(
+        before = tx.session.exec(
             select(Price)
             .where(Price.model_id == price.model_id, Price.source == "database", ~_WITHDRAWN)
             .where(
@@ -649,7 +718,7 @@ def change_settings(tx: Transaction, values: Mapping[str, str], *, actor: Actor)
 
 def model_names(tx: Transaction) -> dict[str, int]:
     """Every model that was ever charged or priced, with its number."""
-    return {model.name: model.id or 0 for model in tx.exec(select(Model).order_by(Model.name))}
+    return {model.name: model.id or 0 for model in tx.session.exec(select(Model).order_by(Model.name))}
 
 
 def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
@@ -659,7 +728,7 @@ def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:
 
 def charged_at(tx: Transaction, price_id: int | None) -> Rates:
     """The price that an entry names, as it was."""
-    rates = rates_of(tx.get_one(Price, price_id))
+    rates = rates_of(tx.session.get_one(Price, price_id))
     assert rates is not None
     return rates
 

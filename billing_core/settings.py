@@ -36,7 +36,7 @@ def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:
     value = _CHECKS[name](name, value.strip())
     before = read(tx)[name]
     if value != before:
-        tx.merge(Setting(name=name, value=value))
+        tx.session.merge(Setting(name=name, value=value))
         audit.note(tx, actor, "setting.change", name, value=[before, value])
 
 

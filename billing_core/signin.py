@@ -100,26 +100,26 @@ def check_password(db: Database, user_id: str, password: str) -> Account:
 
 
 def _account_to_try(tx: Transaction, user_id: str) -> Account | None:
-    tries = tx.get(SignInTries, user_id)
+    tries = tx.session.get(SignInTries, user_id)
     if tries and tries.retry_at_ns > tx.now_ns:
         raise TooManyTries(
             N_("Too many wrong tries for this id. Try again in {seconds} s."),
             seconds=-((tx.now_ns - tries.retry_at_ns) // SECOND),
         )
-    account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
+    account = tx.session.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
     if account:
-        tx.expunge(account)
+        tx.session.expunge(account)
     return account
 
 
 def _count_wrong_try(tx: Transaction, user_id: str) -> None:
-    tries = tx.get(SignInTries, user_id, with_for_update=True) or SignInTries(
+    tries = tx.session.get(SignInTries, user_id, with_for_update=True) or SignInTries(
         user_id=user_id, failures=0, retry_at_ns=0
     )
     tries.failures += 1
     wait = min(2 ** (tries.failures - FREE_TRIES), MAX_WAIT_SECONDS) if tries.failures >= FREE_TRIES else 0
     tries.retry_at_ns = tx.now_ns + wait * SECOND
-    tx.add(tries)
+    tx.session.add(tries)
     if tries.failures in _TRIES_NOTED:
         _note_locked(tx, user_id, tries.failures)
 
@@ -130,7 +130,7 @@ _TRIES_NOTED = {FREE_TRIES * 2**times for times in range(40)}
 
 def _note_locked(tx: Transaction, user_id: str, tries: int) -> None:
     """An id that no account has isn't noted: it may be a password that was typed into the wrong field."""
-    account = tx.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
+    account = tx.session.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
     if account:
         audit.note(tx, replace(SHELL, origin="page"), "session.locked", user_id, tries=tries)
 
@@ -147,7 +147,7 @@ def change_password(
     actor.must_see(user_id)
     account = accounts.find(tx, user_id)
     account.password_hash = password_hash
-    tx.add(account)
+    tx.session.add(account)
     audit.note(tx, actor, "password.set" if password_hash else "password.remove", user_id)
     sessions = delete(Token).where(col(Token.account_id) == account.id)
     if keep_session:
@@ -162,7 +162,7 @@ def issue(tx: Transaction, purpose: str, account: Account | None = None) -> str:
     """A new secret for a purpose of LIFE_SECONDS."""
     tx.connection().execute(delete(Token).where(col(Token.expires_at_ns) < tx.now_ns))
     secret = secrets.token_urlsafe(32)
-    tx.add(
+    tx.session.add(
         Token(
             hash=_hash(secret),
             purpose=purpose,
@@ -175,18 +175,18 @@ def issue(tx: Transaction, purpose: str, account: Account | None = None) -> str:
 
 
 def _token(tx: Transaction, purpose: str, secret: str) -> Token | None:
-    token = tx.get(Token, _hash(secret)) if secret else None
+    token = tx.session.get(Token, _hash(secret)) if secret else None
     return token if token and token.purpose == purpose and token.expires_at_ns > tx.now_ns else None
 
 
 def trade_ticket(tx: Transaction, ticket: str) -> str | None:
     """A session's secret for a ticket, once."""
     token = _token(tx, "ticket", ticket)
-    account = tx.get(Account, token.account_id) if token else None
+    account = tx.session.get(Account, token.account_id) if token else None
     if token is None or account is None or account.status != "active":
         return None
     gone = tx.connection().execute(delete(Token).where(col(Token.hash) == token.hash))
-    tx.expunge(token)
+    tx.session.expunge(token)
     if not gone.rowcount:
         return None
     audit.note(tx, actor_of(account), "session.start", account.user_id)
@@ -196,7 +196,7 @@ def trade_ticket(tx: Transaction, ticket: str) -> str | None:
 def session_actor(tx: Transaction, session: str | None) -> Actor | None:
     """Who carries this session's secret; None where it is over."""
     token = _token(tx, "session", session or "")
-    account = tx.get(Account, token.account_id) if token else None
+    account = tx.session.get(Account, token.account_id) if token else None
     return actor_of(account, may_charge=account.role == "admin") if account and account.status == "active" else None
 
 
@@ -256,8 +256,8 @@ def add_key(tx: Transaction, user_id: str, *, actor: Actor, name: str = "", can:
         can=can,
         created_at_ns=tx.now_ns,
     )
-    tx.add(key)
-    tx.flush()
+    tx.session.add(key)
+    tx.session.flush()
     audit.note(tx, actor, "key.add", user_id, key=key.hint, can=can, name=key.name)
     return key, secret
 
@@ -268,22 +268,22 @@ def keys(tx: Transaction, user_id: str | None, *, actor: Actor) -> list[tuple[Ap
     query = select(ApiKey, Account.user_id).join(Account)
     if user_id is not None:
         query = query.where(Account.user_id == user_id)
-    return list(tx.exec(query.order_by(col(ApiKey.revoked_at_ns).is_not(None), col(ApiKey.id).desc())))
+    return list(tx.session.exec(query.order_by(col(ApiKey.revoked_at_ns).is_not(None), col(ApiKey.id).desc())))
 
 
 def revoke_key(tx: Transaction, key_id: int, *, actor: Actor) -> ApiKey:
     """Raises NotFound, Forbidden."""
-    key = tx.get(ApiKey, key_id) if is_id(key_id) else None
+    key = tx.session.get(ApiKey, key_id) if is_id(key_id) else None
     if key is None or (key.account_id != actor.account_id and not actor.is_admin):
         raise NotFound(N_("There is no key {key_id}."), key_id=key_id)
-    account = tx.get(Account, key.account_id)
+    account = tx.session.get(Account, key.account_id)
     accounts.revoke(tx, key, account.user_id if account else "", actor=actor)
     return key
 
 
 def key_actor(tx: Transaction, secret: str) -> tuple[Actor, ApiKey]:
     """Who a key speaks for: a frozen account's reads, and ends what is held. Raises NotSignedIn."""
-    found = tx.exec(select(ApiKey, Account).join(Account).where(ApiKey.hash == _hash(secret))).one_or_none()
+    found = tx.session.exec(select(ApiKey, Account).join(Account).where(ApiKey.hash == _hash(secret))).one_or_none()
     if found is None or found[0].revoked_at_ns is not None:
         raise NotSignedIn(N_("The key is unknown or has been revoked. Ask an admin for a new one."))
     key, account = found

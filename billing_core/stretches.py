@@ -2,8 +2,8 @@
 asked for.
 
 For a stretch, which a seal closes for good, a row of `stretch` keeps its first and last entry and its earliest and latest
-moment. A row of `stretch_holds` keeps how many entries there are of a model, of a type, or with a remark, and which ones,
-where they are few: about a byte an entry, all in all. They are filled beside the charges, once a stretch is sealed; what comes
+moment. A row of `stretch_holds` keeps how many entries there are of a model, of a type, or with a remark, what they come to,
+and which ones they are, where they are few: about a byte an entry, all in all. They are filled beside the charges, once a stretch is sealed; what comes
 after the last one is read directly. `check` proves them against the entries.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from . import seals
 from .database import Database, Transaction
+from .money import Hao
 
 AT_ONCE = 50
 """How many stretches are written in one transaction at most."""
@@ -26,8 +27,11 @@ TYPES = {
 SPAN, LONGER = 16, 512
 """How many stretches are looked for at once: at first, and then. Where entries are listed, four times as many entries."""
 
-Held = tuple[int, int, int, str | None]
-"""A row of `stretch_holds`: what, number, how many entries, and their distances from the first entry, or None."""
+Held = tuple[int, int, int, str | None, Hao, Hao]
+"""A row of `stretch_holds`: what, number, how many entries, their distances from the first entry, or None, and what was consumed
+and recharged by them."""
+CONSUMING = ("deduct", "settle", "reversal")
+"""The types whose cost is consumption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +51,26 @@ class Stretch:
 
 
 _STRETCH = "number, first_id, last_id, upto, from_ns, to_ns, latest_ns"
-_HELD = "what, number, entries, ids"
+_HELD = "what, number, entries, ids, consumed, recharged"
 
 
 def contents(number: int, rows: Sequence[Sequence[Any]], before: Stretch | None) -> tuple[Stretch, list[Held]]:
     """What is kept of a stretch: of rows of seals.COLUMNS, by id; `before` is the stretch before."""
     first, places, moments = rows[0][0], dict[int, list[int]](), []
+    consumed, recharged = dict[int, Hao](), dict[int, Hao]()
     for row in rows:
-        place, model = row[0] - first, row[6]
-        places.setdefault(TYPES[row[2]], []).append(place)
+        place, type, model = row[0] - first, row[2], row[6]
+        kinds = [TYPES[type]]
         if model is not None:
-            places.setdefault(model, []).append(place)
+            kinds.append(model)
         if row[16] is not None:
-            places.setdefault(REMARKED, []).append(place)
+            kinds.append(REMARKED)
+        for kind in kinds:
+            places.setdefault(kind, []).append(place)
+            if type in CONSUMING:
+                consumed[kind] = consumed.get(kind, 0) + row[5]
+            elif type == "recharge":
+                recharged[kind] = recharged.get(kind, 0) + row[3]
         moments.append(row[17])
         if row[20] is not None and row[18] is not None:  # a repricing's charge is shown at its own moment to a member
             moments.append(row[18])
@@ -67,9 +78,12 @@ def contents(number: int, rows: Sequence[Sequence[Any]], before: Stretch | None)
     upto, latest_before = (before.upto, before.latest_ns) if before else (0, latest)
     whole = Stretch(number, first, rows[-1][0], upto + len(rows), min(moments), latest, max(latest, latest_before))
     held = [
-        (what, number, len(found), ",".join(map(str, found)) if len(found) <= FEW else None)
+        (
+            what, number, len(found), ",".join(map(str, found)) if len(found) <= FEW else None,
+            consumed.get(what, 0), recharged.get(what, 0),
+        )
         for what, found in sorted(places.items())
-    ]
+    ]  # fmt: skip
     return whole, held
 
 
@@ -114,7 +128,8 @@ def _keep(tx: Transaction, after: int, found: list[tuple[Stretch, list[Held]]]) 
     one = [(s.number, s.first_id, s.last_id, s.upto, s.from_ns, s.to_ns, s.latest_ns) for s, _ in found]
     tx.many(f"INSERT INTO stretch ({_STRETCH}) VALUES (?, ?, ?, ?, ?, ?, ?)", one)
     tx.many(
-        f"INSERT INTO stretch_holds ({_HELD}) VALUES (?, ?, ?, ?)", sorted(row for _, held in found for row in held)
+        f"INSERT INTO stretch_holds ({_HELD}) VALUES (?, ?, ?, ?, ?, ?)",
+        sorted(row for _, held in found for row in held),
     )
     return True
 
@@ -213,6 +228,32 @@ def span(tx: Transaction, start_ns: int | None, end_ns: int | None) -> list[Wind
     ends = tx.rows("SELECT min(first_id), max(last_id) FROM stretch WHERE number >= ? AND number <= ?", (low, high))
     found = [Window(first, last) for first, last in ends if first is not None]
     return [*found, Window(known.last_id + 1, None)]
+
+
+def totals(
+    tx: Transaction, start_ns: int | None, end_ns: int | None, kinds: Sequence[int] = ()
+) -> tuple[tuple[int, Hao, Hao], list[Window]]:
+    """How many entries of `kinds` there are, all of types or all of models (all entries, without any), in the stretches that
+    lie between two moments as a whole, and what was consumed and recharged by them; and where else such entries may lie."""
+    known = newest(tx)
+    if known is None:
+        return (0, 0, 0), [Window(-(2**63), None)]
+    low, high = _numbers(tx, Wanted(start_ns=start_ns, end_ns=end_ns), known)
+    start, end = -(2**63) if start_ns is None else start_ns, 2**63 - 1 if end_ns is None else end_ns
+    cut = "(from_ns < ? OR to_ns >= ?)"
+    whole = f"SELECT number FROM stretch WHERE number BETWEEN ? AND ? AND NOT {cut}"
+    what = ", ".join(map(str, kinds or TYPES.values()))
+    (sums,) = tx.rows(
+        "SELECT CAST(coalesce(sum(entries), 0) AS BIGINT), CAST(coalesce(sum(consumed), 0) AS BIGINT), "
+        f"CAST(coalesce(sum(recharged), 0) AS BIGINT) FROM stretch_holds WHERE what IN ({what}) "
+        f"AND number BETWEEN ? AND ? AND number IN ({whole})",
+        (low, high, low, high, start, end),
+    )
+    ends = tx.rows(
+        f"SELECT first_id, last_id FROM stretch WHERE number BETWEEN ? AND ? AND {cut} ORDER BY number",
+        (low, high, start, end),
+    )
+    return sums, [*(Window(first, last) for first, last in ends), Window(known.last_id + 1, None)]
 
 
 def _numbers(tx: Transaction, wanted: Wanted, known: Stretch) -> tuple[int, int]:

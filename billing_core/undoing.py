@@ -308,8 +308,8 @@ def write_job(
 ) -> int:
     """Write a job down with its items; `action` and what is `told` stand in the audit log. Its number."""
     job = ReversalJob(operator_id=actor.account_id, reason=reason, created_at_ns=tx.now_ns)
-    tx.add(job)
-    tx.flush()
+    tx.session.add(job)
+    tx.session.flush()
     assert job.id is not None
     rows = json.dumps([(one.entry_id, one.refusal and _kept(one.refusal), one.price_id) for one in items])
     tx.connection().execute(sa.text(_WRITE_ITEMS[tx.is_sqlite]), {"job": job.id, "items": rows})
@@ -368,7 +368,7 @@ def _reverse(tx: Transaction, job_id: int, batch: list[int], reason: str, actor:
     for entry_id, price_id in tx.connection().execute(mine).all():
         end: dict[str, Any] = {"entry": entry_id, "reversal": None, "refused": None}
         try:
-            with tx.begin_nested():
+            with tx.savepoint():
                 if price_id is None:
                     done = ledger.reverse(tx, entry_id, reason, actor=actor)
                 else:

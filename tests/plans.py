@@ -20,10 +20,15 @@ def statements(db: Database, function: Callable[[], Any]) -> list[tuple[str, Any
         asked.append((query, tuple(parameters)))
         return straight(tx, query, parameters)
 
-    straight = Transaction.rows
+    def ask(tx: Transaction, *queries: tuple[str, Any]) -> list[list[Any]]:
+        if not tx.is_sqlite:  # where it is so many times `rows`
+            asked.extend((query, tuple(parameters)) for query, parameters in queries)
+        return straight_ask(tx, *queries)
+
+    straight, straight_ask = Transaction.rows, Transaction.ask
     sa.event.listen(db.engine, "before_cursor_execute", note)
     try:
-        with patch.object(Transaction, "rows", rows):
+        with patch.multiple(Transaction, rows=rows, ask=ask):
             function()
     finally:
         sa.event.remove(db.engine, "before_cursor_execute", note)

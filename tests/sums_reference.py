@@ -35,10 +35,10 @@ def sums_of(entries: Iterable[Any]) -> Sums:
 
     calls: dict[tuple[int, int], int] = {}
     for row in used:
-        long = (row.account_id, _period(row.created_at_ns, sums.LONGEST))
+        long = (row.account_id, _period(row.created_at_ns, sums.LONG))
         calls[long] = calls.get(long, 0) + 1
     for row in used:
-        busy = calls[row.account_id, _period(row.created_at_ns, sums.LONGEST)] >= sums.BUSY_CALLS
+        busy = calls[row.account_id, _period(row.created_at_ns, sums.LONG)] >= sums.BUSY_CALLS
         for of in (MODEL, ACCOUNT, BOTH):
             for length in (*sums.KEPT[of], *(sums.BUSY if busy and of == BOTH else ())):
                 add(of, length, row.created_at_ns, row, USED, _numbers(row, row.cost, 1))

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
 import sqlalchemy as sa
 from billing_http import Api, sentence
-from sqlalchemy import event
 from test_api_server import served
 
 from api import create_api
@@ -118,13 +118,14 @@ def test_a_server_that_is_asked_for_all_kinds_at_once_answers_each_as_if_alone(d
 
 def test_many_at_once_share_transactions_and_each_gets_its_own_answer(api: Api) -> None:
     writes = []
+    write = Database.write
 
-    def note(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("billing_write"):
-            writes.append(1)
+    def note(db: Database, *asked: Any, **named: Any) -> Any:
+        writes.append(1)
+        return write(db, *asked, **named)
 
-    event.listen(api.db.engine, "begin", note)
-    done = all_at_once(api, *({"body": call("ann", 100 * n), "once": f"c {n}"} for n in range(1, 41)))
+    with patch.object(Database, "write", note):
+        done = all_at_once(api, *({"body": call("ann", 100 * n), "once": f"c {n}"} for n in range(1, 41)))
     assert [answer.json()["cost"] for answer in done] == [18 * n for n in range(1, 41)]
     assert len(writes) < 20
     assert consumed(api.db) == sum(18 * n for n in range(1, 41))

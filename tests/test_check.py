@@ -259,7 +259,7 @@ def name_of(row: Any) -> str:
 
 
 def test_every_kind_of_sum_is_there_to_be_checked(used: Database) -> None:
-    assert len(one_of_each(used)) == 11 + 2 * 13
+    assert len(one_of_each(used)) == 12 + 2 * 14
     for name in sums.SUMS:
         assert any(getattr(row, name) for row in one_of_each(used)), name
 
@@ -289,6 +289,8 @@ def test_a_sum_too_many_is_found_and_named(used: Database) -> None:
     changes += [{"length": 7}, {"length": 4}, {"of": 3}, {"of": -1}, {"kind": 7}, {"account_id": 99}, {"model_id": 99}]
     for place, change in enumerate(changes):
         row = rows[place % len(rows)]._asdict() | change
+        if change == {"length": 4}:  # which BOTH has
+            row["of"] = ACCOUNT
         run(used, f"INSERT INTO usage_sum ({names}) VALUES ({', '.join(map(str, row.values()))})")
         where = " AND ".join(f"{name} = {row[name]}" for name in sums.KEY)
         assert named(used) == ["/".join(str(row[name]) for name in sums.KEY[:-1])], change
@@ -316,7 +318,7 @@ def test_sums_that_a_busy_account_lacks_are_found(used: Database) -> None:
         values = ", ".join(f"({', '.join(map(str, row))})" for row in kept)
         run(used, f"INSERT INTO usage_sum ({', '.join((*sums.KEY, *sums.SUMS))}) VALUES {values}")
     assert not check(used)
-    run(used, f"DELETE FROM usage_sum WHERE of = {BOTH} AND kind = {USED} AND length < {sums.LONGEST}")
+    run(used, f"DELETE FROM usage_sum WHERE of = {BOTH} AND kind = {USED} AND length < {sums.LONG}")
     assert named(used)
 
 
@@ -340,7 +342,7 @@ def test_sums_that_only_a_busy_account_has_are_found_with_another(
 def test_a_call_more_or_less_that_makes_an_account_busy_is_found(
     used: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    query = f"SELECT max(calls) FROM usage_sum WHERE of = {ACCOUNT} AND length = {sums.LONGEST} AND kind = {USED}"
+    query = f"SELECT max(calls) FROM usage_sum WHERE of = {ACCOUNT} AND length = {sums.LONG} AND kind = {USED}"
     calls = used.read(lambda tx: tx.connection().execute(sa.text(query)).scalar_one())
     for more in (0, 1):
         monkeypatch.setattr(sums, "BUSY_CALLS", calls + more)
@@ -492,7 +494,7 @@ def test_what_was_found_last_says_how_many_more(books: Database) -> None:
 
 def test_what_an_earlier_version_found_last_is_read_as_it_was_kept(books: Database) -> None:
     kept = {"at_ns": 1, "entries": 2, "seals": 3, "newest_seal": None, "broken": "Entry 7 {is} wrong."}
-    books.write(lambda tx: tx.add(Setting(name="_last_check", value=json.dumps(kept))))
+    books.write(lambda tx: tx.session.add(Setting(name="_last_check", value=json.dumps(kept))))
     known = books.read(check_module.last)
     assert known is not None
     assert known.broken[0].sentence("zh_CN") == "Entry 7 {is} wrong."

@@ -45,33 +45,36 @@ Statement = tuple[str, dict[str, Any]]
 def transactions(db: Database) -> Iterator[list[list[Statement]]]:
     """The transactions that begin: the statements of each, with their parameters by name."""
     begun: list[list[Statement]] = []
-
-    def begin(_connection: Any) -> None:
-        begun.append([])
+    make, rows, ask, many = Transaction.__init__, Transaction.rows, Transaction.ask, Transaction.many
 
     def note(_connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
         named = context.compiled_parameters if context.compiled else [{}]
         if not statement.startswith("BEGIN"):
             begun[-1] += [(" ".join(statement.split()), each) for each in named]
 
-    def rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
-        tx.connection()  # where the transaction begins
-        begun[-1].append((query, by_name(query, parameters)))
-        return straight_rows(tx, query, parameters)
+    def begin(tx: Transaction, *given: Any) -> None:
+        begun.append([])
+        make(tx, *given)
 
-    def many(tx: Transaction, query: str, parameters: Any) -> None:
-        tx.connection()
+    def note_rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
+        if query:  # an empty one asks whether the server is there
+            begun[-1].append((query, by_name(query, parameters)))
+        return rows(tx, query, parameters)
+
+    def note_ask(tx: Transaction, *queries: Any) -> list[list[Any]]:
+        if not tx.is_sqlite:  # where it is so many times `rows`
+            begun[-1] += [(query, by_name(query, parameters)) for query, parameters in queries]
+        return ask(tx, *queries)
+
+    def note_many(tx: Transaction, query: str, parameters: Any) -> None:
         begun[-1] += [(query, by_name(query, each)) for each in parameters]
-        straight_many(tx, query, parameters)
+        many(tx, query, parameters)
 
-    straight_rows, straight_many = Transaction.rows, Transaction.many
-    event.listen(db.engine, "begin", begin)
     event.listen(db.engine, "before_cursor_execute", note)
     try:
-        with patch.object(Transaction, "rows", rows), patch.object(Transaction, "many", many):
+        with patch.multiple(Transaction, __init__=begin, rows=note_rows, ask=note_ask, many=note_many):
             yield begun
     finally:
-        event.remove(db.engine, "begin", begin)
         event.remove(db.engine, "before_cursor_execute", note)
 
 

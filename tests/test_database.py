@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database, database_url, prepare, revision
 from billing_core.errors import BillingError, DatabaseUnavailable, Invalid
+from billing_core.models import Account, Model
 
 
 @contextmanager
@@ -203,6 +204,94 @@ def test_a_write_that_somebody_else_was_first_with_is_run_again_and_at_last_give
 
     with pytest.raises(DatabaseUnavailable, match="busy"):
         db.write(never)
+
+
+NAME = "UPDATE account SET name = ? WHERE id = 1"
+
+
+def test_what_many_writes_counts_for_whatever_follows(db: Database, ann: str) -> None:
+    def change(tx: database.Transaction) -> list[Any]:
+        seen = []
+        tx.many(NAME, [("A",), ("B",)])
+        seen += tx.rows("SELECT name FROM account")
+        tx.many(NAME, [("C",)])
+        seen += [
+            row
+            for rows in tx.ask(("SELECT name FROM account", ()), (NAME, ("D",)), ("SELECT name FROM account", ()))
+            for row in rows
+        ]
+        tx.many(NAME, [("E",)])
+        seen += tx.connection().execute(sa.text("SELECT name FROM account")).all()
+        tx.many(NAME, [("F",)])
+        seen.append((tx.session.get_one(Account, 1).name,))
+        tx.many(NAME, [("G",)])
+        return [name for (name,) in seen]
+
+    assert db.write(change) == ["B", "C", "D", "E", "F"]
+    assert db.read(accounts.find, ann).name == "G"
+
+
+def test_what_raises_within_a_savepoint_leaves_nothing_and_the_rest_goes_on(db: Database, ann: str) -> None:
+    def change(tx: database.Transaction) -> None:
+        tx.many(NAME, [("A",)])
+        with suppress(Invalid), tx.savepoint():
+            tx.many(NAME, [("B",)])
+            tx.session.add(Model(name="m"))
+            tx.session.flush()
+            tx.many(NAME, [("C",)])
+            raise Invalid("no")
+        assert tx.rows("SELECT name FROM account") == [("A",)]
+        with tx.savepoint():
+            tx.many(NAME, [("D",)])
+        tx.session.add(Model(name="n"))
+
+    db.write(change)
+    assert db.read(accounts.find, ann).name == "D"
+    assert db.read(lambda tx: tx.rows("SELECT name FROM model")) == [("n",)]
+
+
+@pytest.mark.parametrize("wrong", ["INSERT INTO account (id) VALUES (?)", "no statement ?"])
+def test_what_the_database_refuses_at_the_end_leaves_nothing(db: Database, ann: str, wrong: str) -> None:
+    def change(tx: database.Transaction) -> None:
+        tx.many(NAME, [("A",)])
+        tx.many(wrong, [(1,)])
+        tx.many(NAME, [("B",)])
+
+    with pytest.raises(sa.exc.DBAPIError):
+        db.write(change)
+    assert db.read(accounts.find, ann).name == "Ann"
+
+
+def test_a_connection_that_postgres_has_ended_is_not_noticed(postgres_database: str) -> None:
+    db, other = Database(postgres_database), Database(postgres_database)
+
+    def end_all() -> None:
+        other.read(
+            lambda tx: tx.rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+    for act in (
+        lambda tx: tx.rows("SELECT 1"), lambda tx: tx.ask(("SELECT 1", ())), lambda tx: tx.connection(),
+        lambda tx: tx.session.get(Account, 1), lambda tx: tx.many(NAME, [("A",)]),
+    ):  # fmt: skip
+        db.write(act)
+        end_all()
+        db.write(act)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+
+    def ended_within(tx: database.Transaction) -> None:
+        tx.many(NAME, [("A",)])
+        tx.rows("SELECT 1")
+        end_all()
+        tx.rows("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):  # what has been done in it may not be done twice
+        db.write(ended_within)
+    assert db.read(accounts.find, "ann").name == "Ann"
+    db.close()
+    other.close()
 
 
 @pytest.mark.parametrize(("pragma", "value"), [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)])

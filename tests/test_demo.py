@@ -136,7 +136,7 @@ def test_what_happens_later_stands_later(year: Database) -> None:
 
 def test_something_is_still_held_at_the_end(year: Database) -> None:
     def held(tx: Transaction) -> int:
-        return sum(ledger.held(tx, account) for account in tx.exec(sa.select(Account)).scalars())
+        return sum(ledger.held(tx, account) for account in tx.session.exec(sa.select(Account)).scalars())
 
     assert year.read(held) > 0
 

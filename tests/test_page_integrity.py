@@ -47,7 +47,7 @@ def fill(app: AppTest, **values: str) -> AppTest:
 
 def backed_up(db: Database, **told: Any) -> None:
     row = {"file": "/backups/b.gz", "entries": 1, "seal_number": 1, "seal_hash": "ab", "error": None} | told
-    db.write(lambda tx: tx.add(Setting(name="_last_backup", value=json.dumps(row))))
+    db.write(lambda tx: tx.session.add(Setting(name="_last_backup", value=json.dumps(row))))
 
 
 def test_a_member_gets_neither_page(visit: Visit, db: Database) -> None:

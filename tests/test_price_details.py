@@ -30,11 +30,11 @@ def put(db: Database, input: int, model: str = "m", **options: Any) -> int:
 
 def charge(db: Database, model: str, tokens: Tokens = ONE) -> Entry:
     receipt = db.write(ledger.charge, "ann", model, tokens, actor=SHELL, allow_debt=True)
-    return db.read(lambda tx: tx.get_one(Entry, receipt.entry_id))
+    return db.read(lambda tx: tx.session.get_one(Entry, receipt.entry_id))
 
 
 def row(db: Database, table: Any, key: int | None) -> Any:
-    return db.read(lambda tx: tx.get_one(table, key))
+    return db.read(lambda tx: tx.session.get_one(table, key))
 
 
 # As it is kept
@@ -100,7 +100,7 @@ def test_a_price_of_only_one_kind_of_token_is_none(db: Database) -> None:
         half = Price(
             model_id=pricing.model_number(tx, "m"), source="database", input=5, valid_from_ns=0, created_at_ns=0
         )
-        tx.add(half)
+        tx.session.add(half)
 
     db.write(write)
     assert db.read(pricing.in_force, "m").source == "default"
@@ -258,7 +258,7 @@ def test_a_write_leaves_the_holds_of_others_alone(db: Database, ann: str, clock:
     db.write(ledger.recharge, "ann", 1, actor=SHELL)
 
     def deadlines(tx: Any) -> list[int | None]:
-        return [tx.get_one(Account, number).hold_expires_at_ns for number in (1, 2)]
+        return [tx.session.get_one(Account, number).hold_expires_at_ns for number in (1, 2)]
 
     assert db.read(deadlines) == [NOON + 600 * SECOND, NOON + 50 * SECOND]
 
@@ -309,7 +309,7 @@ def test_undoing_brings_back_the_newest_of_before_with_where_it_came_from(db: Da
     db.write(pricing.undo_change, changes[1], actor=SHELL)
     (again,) = db.read(pricing.listed)
     assert (again.model, again.input, again.origin) == ("m", 20, origin)
-    undoing = db.read(lambda tx: tx.get_one(Price, again.price_id).change_id)
+    undoing = db.read(lambda tx: tx.session.get_one(Price, again.price_id).change_id)
     assert undoing not in (None, *changes)
     assert db.read(pricing.from_lists) == ["m"]
     clock.forward(seconds=1)

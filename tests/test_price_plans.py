@@ -158,7 +158,7 @@ def test_a_change_of_many_is_made_whole_or_not_at_all(db: Database) -> None:
 def charged(db: Database, model: str, tokens: Tokens) -> Entry:
     db.write(ledger.recharge, "ann", 10**9, actor=SHELL)
     receipt = db.write(ledger.charge, "ann", model, tokens, actor=SHELL)
-    return db.read(lambda tx: tx.get_one(Entry, receipt.entry_id))
+    return db.read(lambda tx: tx.session.get_one(Entry, receipt.entry_id))
 
 
 def test_what_the_provider_states_is_kept_in_dollars_and_yuan(db: Database, ann: str) -> None:

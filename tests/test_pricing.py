@@ -1,16 +1,22 @@
 """Which price counts when, where it comes from, and that a change rewrites nothing."""
 
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import NOON, SECOND, Clock
 
-from billing_core import catalogues, ledger, logs, pricing, settings
+from billing_core import accounts, catalogues, ledger, logs, price_rules, pricing, settings
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.check import check
+from billing_core.database import Database, Transaction
 from billing_core.errors import Forbidden, Invalid, NotFound
+from billing_core.models import Entry, Price
 from billing_core.pricing import Rates
 from billing_core.tokens import Tokens
 
@@ -212,3 +218,115 @@ def test_a_built_in_price_is_the_makers_own_with_its_cache_prices_at_any_hour(
         catalogues.built_in_rates.cache_clear()
         catalogues.built_in.cache_clear()
         clock.forward(seconds=6 * 3600)
+
+
+# What is kept in mind between charges
+
+
+@pytest.fixture
+def other(db: Database, clock: Clock) -> Iterator[Database]:
+    """The same database, as another process has it."""
+    other = Database(db.url, clock=clock)
+    yield other
+    other.close()
+
+
+def charged(db: Database, model: str = MODEL, **options: Any) -> ledger.Receipt:
+    return db.write(ledger.charge, "ann", model, Tokens(1_000_000, 0), actor=SHELL, allow_debt=True, **options)
+
+
+def price_of(db: Database, receipt: ledger.Receipt) -> Price:
+    entry = db.read(lambda tx: tx.session.get_one(Entry, receipt.entry_id))
+    price = db.read(lambda tx: tx.session.get_one(Price, entry.price_id))
+    assert price.model_id == entry.model_id
+    return price
+
+
+Change = Callable[[Database], Any]
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "yuan"),
+    [
+        (MODEL, lambda db: put(db, 7 * YUAN), 7),
+        (MODEL, lambda db: db.write(pricing.retire, MODEL, actor=SHELL), 18),
+        ("x/own", lambda db: db.write(price_rules.set_rule, "x/*", MODEL, actor=SHELL), 3),
+        ("y/own", lambda db: db.write(price_rules.end_rule, "y/*", actor=SHELL), 18),
+        ("x/own", lambda db: db.write(settings.change, "default_input_price", "19", actor=SHELL), 19),
+        (MODEL, lambda db: put(db, 8 * YUAN, valid_from_ns=NOON + 3600 * SECOND), 3),
+    ],
+)
+def test_what_another_process_changes_counts_from_the_next_charge(
+    db: Database, other: Database, ann: str, model: str, change: Change, yuan: int
+) -> None:
+    put(db, 3 * YUAN)
+    db.write(price_rules.set_rule, "y/*", MODEL, actor=SHELL)
+    before = charged(db, model)
+    assert charged(db, model).cost == before.cost
+    change(other)
+    assert charged(db, model).cost == yuan * 10_000
+    assert now(db, model).input == yuan * YUAN
+
+
+def test_a_planned_price_counts_from_its_moment_and_a_withdrawn_one_never(
+    db: Database, other: Database, ann: str, clock: Clock
+) -> None:
+    put(db, 3 * YUAN)
+    put(db, 4 * YUAN, valid_from_ns=NOON + 60 * SECOND)
+    put(db, 5 * YUAN, valid_from_ns=NOON + 120 * SECOND)
+    costs = []
+    for seconds in (0, 59, 1, 59):
+        clock.forward(seconds=seconds)
+        costs += [charged(db).cost, charged(db).cost]
+    (planned,) = [price for price in db.read(pricing.history, MODEL) if price.input == 5 * YUAN]
+    other.write(pricing.withdraw, planned.price_id, actor=SHELL)
+    clock.forward(seconds=1)
+    costs.append(charged(db).cost)
+    late = charged(db, created_at_ns=NOON + 59 * SECOND)
+    early = charged(db, created_at_ns=NOON - SECOND)
+    clock.now_ns = NOON + SECOND  # set back
+    assert [cost // 10_000 for cost in costs] == [3, 3, 3, 3, 4, 4, 4, 4, 4]
+    assert [one.cost // 10_000 for one in (late, early, charged(db))] == [3, 3, 3]
+
+
+def test_a_model_that_was_undone_is_not_kept_in_mind(db: Database, ann: str) -> None:
+    def refused(tx: Transaction) -> None:
+        for model in ("first/new", "second/new"):
+            ledger.charge(tx, "ann", model, Tokens(1, 0), actor=SHELL, allow_debt=True)
+        ledger.charge(tx, "ann", "first/new", Tokens(1, 0), actor=SHELL, allow_debt=True)
+        raise Invalid("no")
+
+    for model in ("openai/gpt-4o", "first/new", "second/new", "openai/gpt-4o-mini"):
+        with pytest.raises(Invalid):
+            db.write(refused)
+        price_of(db, charged(db, model))
+        price_of(db, charged(db, model))
+    assert check(db) == []
+
+
+def test_what_a_refused_price_would_have_been_is_not_kept_in_mind(db: Database, ann: str) -> None:
+    def refused(tx: Transaction) -> None:
+        pricing.set_price(tx, MODEL, 9 * YUAN, 0, actor=SHELL)
+        assert ledger.charge(tx, "ann", MODEL, Tokens(10**6, 0), actor=SHELL, allow_debt=True).cost == 90_000
+        raise Invalid("no")
+
+    put(db, 3 * YUAN)
+    for _ in range(2):
+        with pytest.raises(Invalid):
+            db.write(refused)
+        assert charged(db).cost == 30_000
+
+
+def test_after_another_file_was_put_in_its_place_its_prices_count(
+    sqlite_url: str, clock: Clock, tmp_path: Path
+) -> None:
+    db = Database(sqlite_url, clock=clock)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    put(db, 3 * YUAN)
+    with closing(sqlite3.connect(tmp_path / "billing.db")) as file:
+        file.execute(f"VACUUM INTO '{tmp_path / 'kept.db'}'")
+    put(db, 4 * YUAN)
+    assert charged(db).cost == 40_000
+    (tmp_path / "kept.db").rename(tmp_path / "billing.db")
+    assert charged(db).cost == 30_000
+    db.close()

@@ -277,7 +277,7 @@ def test_who_did_it_and_why_stand_on_every_entry(db: Database, ann: str) -> None
     db.write(ledger.reverse, first.entry_id, "a mistake", actor=boss)
 
     def rows(tx: Any) -> list[Entry]:
-        return [tx.get_one(Entry, number) for number in range(1, 9)]
+        return [tx.session.get_one(Entry, number) for number in range(1, 9)]
 
     found = db.read(rows)
     assert [entry.type for entry in found] == [
@@ -315,7 +315,7 @@ def test_what_is_not_repriced_says_why(db: Database, ann: str) -> None:
     assert told(lambda: reprice(call.entry_id, dear)) == (the_same, None)
     done = reprice(call.entry_id, cheap, boss)
     assert (done.user_id, done.status, done.amount) == ("ann", "active", 9_900)
-    rows = db.read(lambda tx: [tx.get_one(Entry, number) for number in (done.entry_id, *done.other_ids)])
+    rows = db.read(lambda tx: [tx.session.get_one(Entry, number) for number in (done.entry_id, *done.other_ids)])
     assert [row.operator_id for row in rows] == [2, 2]
     by_itself = (
         f"Entry {done.entry_id} was written by a repricing, and charge {done.other_ids[0]} stands in the place of what it "
@@ -340,4 +340,4 @@ def test_output_tokens_that_are_fewer_than_their_part() -> None:
 
 def test_a_recharge_without_a_remark_has_none(db: Database, ann: str) -> None:
     entry = db.write(ledger.recharge, ann, 1, actor=SHELL).entry_id
-    assert not db.read(lambda tx: tx.get_one(Entry, entry).remark)
+    assert not db.read(lambda tx: tx.session.get_one(Entry, entry).remark)

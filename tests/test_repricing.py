@@ -31,7 +31,7 @@ from billing_core.logs import Filters
 from billing_core.models import BOTH, ENTRIES, USAGE_SUMS
 from billing_core.rates import More
 from billing_core.repricing import Back, Preview, Selection
-from billing_core.sums import LONGEST
+from billing_core.sums import LONG
 from billing_core.tokens import Extras, Tokens
 
 ROOT = Path(__file__).parent.parent
@@ -539,7 +539,7 @@ def test_the_sums_that_a_repricing_leaves_are_those_of_the_right_price(db: Datab
         key = [USAGE_SUMS.c.account_id, USAGE_SUMS.c.model_id]
         query = (
             sa.select(*key, *(sa.func.sum(kind) for kind in kinds))
-            .where(USAGE_SUMS.c.kind < 2, USAGE_SUMS.c.of == BOTH, USAGE_SUMS.c.length == LONGEST)
+            .where(USAGE_SUMS.c.kind < 2, USAGE_SUMS.c.of == BOTH, USAGE_SUMS.c.length == LONG)
             .group_by(*key)
         )
         return sorted(tuple(map(int, row)) for row in db.read(lambda tx: tx.connection().execute(query).all()))

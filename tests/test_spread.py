@@ -48,7 +48,8 @@ def test_the_ledger_works_on_them_and_the_check_proves_it(db: Database, clock: C
     first = db.write(ledger.charge, "ann", "m", Tokens(1000, 500), actor=SHELL, once=once)
     assert db.write(ledger.charge, "ann", "m", Tokens(1000, 500), actor=SHELL, once=once).entry_id == first.entry_id
     batch = [ledger.Charge(user_id, "m", Tokens(100 * n, 10)) for n in range(1, 20) for user_id in ("ann", "bob")]
-    db.write(ledger.charge_many, batch, actor=SHELL)
+    charged, *_ = db.write(ledger.charge_many, batch, actor=SHELL)
+    assert isinstance(charged, ledger.Receipt)
     settled, refunded, expiring = (
         db.write(ledger.precharge, "bob", "m", 100, 100, actor=SHELL, ttl_seconds=60).entry_id for _ in range(3)
     )
@@ -62,7 +63,7 @@ def test_the_ledger_works_on_them_and_the_check_proves_it(db: Database, clock: C
     with pytest.raises(Conflict, match="reversed already"):
         db.write(ledger.reverse, first.entry_id, "again", actor=SHELL)
     price = db.write(pricing.set_price, "m", 7_000_000, 9_000_000, actor=SHELL)
-    db.write(ledger.reprice, first.entry_id + 1, price.id, "the list price", actor=SHELL)
+    db.write(ledger.reprice, charged.entry_id, price.id, "the list price", actor=SHELL)
     seals.close(db, everything=True)
     assert check(db) == []
     rows = db.read(logs.page, logs.Filters("ann"), actor=SHELL)

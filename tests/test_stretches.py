@@ -152,8 +152,10 @@ def test_a_note_that_somebody_else_made_meanwhile_is_not_made_twice(ledgers: Dat
         "DELETE FROM stretch WHERE number = 4", "DELETE FROM stretch_holds WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET entries = entries + 1 WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET ids = '1' WHERE number = 4 AND what = -1",
+        "UPDATE stretch_holds SET consumed = consumed + 1 WHERE number = 4 AND what = -1",
+        "UPDATE stretch_holds SET recharged = recharged + 1 WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET what = 99 WHERE number = 4 AND what = -1",
-        "INSERT INTO stretch_holds VALUES (99, 4, 1, '3')", "INSERT INTO stretch_holds VALUES (99, 4000, 1, '3')",
+        "INSERT INTO stretch_holds VALUES (99, 4, 1, '3', 0, 0)", "INSERT INTO stretch_holds VALUES (99, 4000, 1, '3', 0, 0)",
         "INSERT INTO stretch VALUES (4000, 1, 2, 3, 4, 5, 6)",
     ],
 )  # fmt: skip

@@ -14,11 +14,11 @@ from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.ledger import Charge, Receipt
 from billing_core.models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
-from billing_core.sums import LONGEST, QUARTER_NS
+from billing_core.sums import LONG, QUARTER_NS
 from billing_core.tokens import Tokens
 
 START = NOON // QUARTER_NS
-QUARTERS = st.one_of(st.integers(-3, 3), st.integers(-2 * LONGEST, 0), st.sampled_from([-LONGEST, -96, -16, -4, 0]))
+QUARTERS = st.one_of(st.integers(-3, 3), st.integers(-2 * LONG, 0), st.sampled_from([-LONG, -96, -16, -4, 0]))
 CALLS = st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from("ab"), QUARTERS, st.integers(0, 3))
 
 
@@ -87,7 +87,7 @@ def test_any_stretch_is_the_sum_of_its_entries(
             team.write(ledger.reverse, entry, "right after all", actor=SHELL)
     assert kept(team) == expected(team)
     edges = sorted((START + cut) * QUARTER_NS for cut in cuts)
-    spans = [*pairwise(edges), (edges[0], (START + 10 * LONGEST) * QUARTER_NS)]
+    spans = [*pairwise(edges), (edges[0], (START + 10 * LONG) * QUARTER_NS)]
     for of in (MODEL, ACCOUNT, BOTH):
         for undone in (UNDONE_AT_CALL, UNDONE_AT_REVERSAL):
             for only in (None,) if of == MODEL else (None, [1], [2, 3]):
@@ -101,26 +101,26 @@ def test_any_stretch_is_the_sum_of_its_entries(
 
 
 def busy(db: Database) -> set[tuple[int, int]]:
-    """The account and period of LONGEST of which finer sums are kept."""
+    """The account and period of LONG of which finer sums are kept."""
     return {
-        (account, period * length // LONGEST)
+        (account, period * length // LONG)
         for (of, length, period, account, _model, kind) in kept(db)
-        if of == BOTH and kind == USED and length < LONGEST
+        if of == BOTH and kind == USED and length < LONG
     }
 
 
 def test_finer_sums_are_kept_from_the_call_on_that_makes_an_account_busy(team: Database) -> None:
     for times in range(1, 6):
         charge(team, "ann", "a", -times, 1)
-        charge(team, "bob", "a", -times * LONGEST, 1)
-        assert busy(team) == ({(1, START // LONGEST)} if times >= 3 else set())
+        charge(team, "bob", "a", -times * LONG, 1)
+        assert busy(team) == ({(1, START // LONG)} if times >= 3 else set())
         assert kept(team) == expected(team)
 
 
 def test_a_batch_may_make_an_account_busy_at_once(team: Database) -> None:
     used = [Charge("ann", "a", Tokens(1000, 0), allow_debt=True) for _ in range(7)]
     assert all(isinstance(one, Receipt) for one in team.write(ledger.charge_many, used, actor=SHELL))
-    assert busy(team) == {(1, START // LONGEST)}
+    assert busy(team) == {(1, START // LONG)}
     assert kept(team) == expected(team)
 
 

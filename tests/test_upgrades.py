@@ -96,13 +96,11 @@ def holds(db: Database) -> dict[str, Rows]:
     }
     columns = {column["name"] for column in sa.inspect(db.engine).get_columns("usage_sum")}
     numbers = ", ".join(f"CAST(sum({each}) AS BIGINT) AS {each}" for each in SUMS.split(", "))
-    eight_days = (
-        "period" if "length" in columns else f"period / {sums.LONGEST}"
-    )  # before, quarters of an hour were kept
+    eight_days = "period" if "length" in columns else f"period / {sums.LONG}"  # before, quarters of an hour were kept
     by_call = (
         f"SELECT account_id, {eight_days}, model_id, {numbers} FROM usage_sum WHERE 0 = 0 "
         f"{'AND kind IN (0, 1)' if 'kind' in columns else ''} "
-        f"{f'AND of = {BOTH} AND length = {sums.LONGEST}' if 'length' in columns else ''} "
+        f"{f'AND of = {BOTH} AND length = {sums.LONG}' if 'length' in columns else ''} "
         "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     kept["used"] = [row for row in rows(db, by_call) if any(row[3:])]
@@ -184,7 +182,7 @@ def test_an_upgrade_makes_the_sums_that_charging_anew_would_make(older_db: Datab
 @pytest.mark.parametrize("fewer", [1, 0])
 def test_an_upgrade_makes_the_sums_of_busy_accounts_as_well(older_db: Database, fewer: int) -> None:
     """A call of long ago is written so often that its account is busy in those 8 days, or nearly."""
-    quarter, long_ago = sums.QUARTER_NS, 2_400 * sums.LONGEST  # 480 calls in each quarter of an hour
+    quarter, long_ago = sums.QUARTER_NS, 2_400 * sums.LONG  # 480 calls in each quarter of an hour
     copied = [column["name"] for column in sa.inspect(older_db.engine).get_columns("entry")]
     changed = {"id": "1000000 + n", "created_at_ns": f"{long_ago * quarter} + n / 480 * {quarter} + n"}
     columns = ", ".join(changed.get(name, f"e.{name}") for name in copied)

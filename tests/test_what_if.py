@@ -56,7 +56,9 @@ def by_hand(db: Database, wanted: dict[str, Prices], by_call: bool = True) -> in
     """All calls at other prices, one by one, less the reversed ones."""
 
     def read(tx: Any) -> int:
-        entries = [tx.get_one(Entry, number) for (number,) in tx.connection().exec_driver_sql("SELECT id FROM entry")]
+        entries = [
+            tx.session.get_one(Entry, number) for (number,) in tx.connection().exec_driver_sql("SELECT id FROM entry")
+        ]
         names = {number: name for name, number in pricing.model_names(tx).items()}
         undone = {entry.reverses_id for entry in entries}
         assert by_call

@@ -77,12 +77,12 @@ def remember(tx: Transaction, findings: Findings) -> None:
     """Keep when the ledger was checked, and what came of it."""
     told = Last(tx.now_ns, findings.entries, findings.seals, findings.newest_seal, ())
     broken = [finding.told().kept() for finding in findings]
-    tx.merge(Setting(name=_LAST, value=json.dumps(asdict(told) | {"broken": broken}, default=str)))
+    tx.session.merge(Setting(name=_LAST, value=json.dumps(asdict(told) | {"broken": broken}, default=str)))
 
 
 def last(tx: Transaction) -> Last | None:
     """What the last check said; None where there was none yet."""
-    row = tx.get(Setting, _LAST)
+    row = tx.session.get(Setting, _LAST)
     if row is None:
         return None
     kept = json.loads(row.value)

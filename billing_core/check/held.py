@@ -12,7 +12,7 @@ from .findings import Findings
 from .reading import blocks
 
 _STRETCHES = "SELECT number, first_id, last_id, upto, from_ns, to_ns, latest_ns FROM stretch"
-_HELD = "SELECT what, number, entries, ids FROM stretch_holds"
+_HELD = "SELECT what, number, entries, ids, consumed, recharged FROM stretch_holds"
 
 
 class HeldSketch:
@@ -25,9 +25,9 @@ class HeldSketch:
         return hash((self.salt, *(number | 0 for number in row)))  # | 0 refuses text
 
     def of_held(self, row: Sequence[Any]) -> int:
-        what, number, entries, ids = row
+        what, number, entries, ids, consumed, recharged = row
         listed = -1 if ids is None else int.from_bytes(ids.encode(), "little")
-        return hash((self.salt, what | 0, number | 0, entries | 0, listed))
+        return hash((self.salt, what | 0, number | 0, entries | 0, listed, consumed | 0, recharged | 0))
 
     def of(self, whole: Stretch, held: Sequence[Held]) -> int:
         return self.of_stretch(astuple(whole)) + sum(map(self.of_held, held))

@@ -20,14 +20,14 @@ from .findings import Findings
 from .reading import blocks, each_row, yuan
 
 Busy = frozenset[tuple[int, int]]
-"""Accounts that were busy, each with the period of sums.LONGEST."""
+"""Accounts that were busy, each with the period of sums.LONG."""
 
 OFS = (MODEL, ACCOUNT, BOTH)
 
 
 def busy_accounts(tx: Transaction) -> Busy:
     """As the sums themselves say; they are wrong where that is."""
-    long = f"of = {ACCOUNT} AND length = {sums.LONGEST} AND kind = {USED} AND calls >= {sums.BUSY_CALLS}"
+    long = f"of = {ACCOUNT} AND length = {sums.LONG} AND kind = {USED} AND calls >= {sums.BUSY_CALLS}"
     rows = tx.connection().execute(sa.text(f"SELECT account_id, period FROM usage_sum WHERE {long}"))
     return frozenset((row[0], row[1]) for row in rows)
 
@@ -56,7 +56,7 @@ class Sketch:
         self.salt, self.busy = salt, busy
         self.model_length, self.account_length, self.busy_length = (lengths(of, USED)[0] for of in OFS)
         self.of_model, self.of_account, self.of_busy = (self.place(of, lengths(of, USED)[0], USED, 0)[0] for of in OFS)
-        self.of_idle = self.place(BOTH, sums.LONGEST, USED, 0)[0]
+        self.of_idle = self.place(BOTH, sums.LONG, USED, 0)[0]
 
     def place(self, of: int, length: int, kind: int, slot: int) -> tuple[int, int, int]:
         """What is hashed with the period, account and model of a sum; the same of the next coarser sum, 0 where there is
@@ -75,7 +75,7 @@ class Sketch:
             self.busy, self.of_idle, self.of_busy, self.of_model, self.of_account,
         )  # fmt: skip
         model_ns, account_ns, busy_ns, long_ns = (
-            length * QUARTER_NS for length in (self.model_length, self.account_length, self.busy_length, sums.LONGEST)
+            length * QUARTER_NS for length in (self.model_length, self.account_length, self.busy_length, sums.LONG)
         )
 
         def used(account: int, model: int, at_ns: int) -> int:
@@ -178,7 +178,7 @@ def usage_sums(tx: Transaction, found: Findings) -> None:
     known = {(of, length) for of in OFS for kind in (USED, UNDONE_AT_CALL) for length in lengths(of, kind)}
     for of, length in sorted(known | there, key=repr):
         try:
-            with tx.begin_nested():  # Postgres goes on after an error from there
+            with tx.savepoint():  # Postgres goes on after an error from there
                 _compare(tx, found, of, length, (of, length) in known)
         except DBAPIError as error:
             if not any(words in str(error.orig) for words in ("integer overflow", "out of range")):
@@ -204,7 +204,7 @@ def _differing(of: int, length: int, known: bool) -> str:
     entries = []
     if known and length in lengths(of, USED):
         busy = of == BOTH and length not in sums.KEPT[BOTH]
-        entries.append(_CALLED + (_BUSY.format(ns=sums.LONGEST * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""))
+        entries.append(_CALLED + (_BUSY.format(ns=sums.LONG * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""))
     if known and length in lengths(of, UNDONE_AT_CALL):
         entries += [_REPRICED, _UNDONE]
     account, model, slot = (
@@ -231,7 +231,14 @@ def _what(of: int, account: object, model: object) -> BillingError:
     return BillingError(N_("account number {account} and model number {model}"), account=account, model=model)
 
 
-_LENGTHS = {1: N_("15 minutes"), 4: N_("1 hour"), 16: N_("4 hours"), 96: N_("1 day"), 768: N_("8 days")}
+_LENGTHS = {
+    1: N_("15 minutes"),
+    4: N_("1 hour"),
+    16: N_("4 hours"),
+    96: N_("1 day"),
+    768: N_("8 days"),
+    6144: N_("64 days"),
+}
 
 
 def _said(length: int) -> BillingError:

@@ -83,7 +83,7 @@ def verify(db: Database, file: bytes, *, actor: Actor) -> Verdict:
     actor.must_see(user_id)
 
     def again(tx: Transaction) -> tuple[Statement, Seal | None]:
-        seal = tx.get(Seal, claimed.head["seal_number"])
+        seal = tx.session.get(Seal, claimed.head["seal_number"])
         tz = zone(claimed.head["timezone"])
         return compose(tx, user_id, claimed.head["month"], tz, seal), seal
 

@@ -348,8 +348,10 @@ class PriceVersion(SQLModel, table=True):
     throws the dice. What has been read of those counts for as long as it is the same."""
 
     __tablename__ = "price_version"
+    __table_args__ = (CheckConstraint("id = 1", name="price_version_only"),)
 
-    version: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    version: int = Field(sa_column=_int())
 
 
 class Seal(SQLModel, table=True):

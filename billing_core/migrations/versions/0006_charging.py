@@ -31,11 +31,13 @@ def upgrade() -> None:
         op.add_column("stretch_holds", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     op.create_table(
         "price_version",
-        sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.PrimaryKeyConstraint("version"),
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.CheckConstraint("id = 1", name="price_version_only"),
     )
     if op.get_bind().dialect.name == "sqlite":
-        op.execute("INSERT INTO price_version (version) VALUES (random())")
+        op.execute("INSERT INTO price_version (id, version) VALUES (1, random())")
         for table in TABLES:
             for change in ("INSERT", "UPDATE", "DELETE"):
                 op.execute(
@@ -44,7 +46,7 @@ def upgrade() -> None:
                 )
         return
     number = "hashtextextended(gen_random_uuid()::text, 0)"
-    op.execute(f"INSERT INTO price_version (version) VALUES ({number})")
+    op.execute(f"INSERT INTO price_version (id, version) VALUES (1, {number})")
     # As its owner, and in the schema of the table that has changed: the app itself may not write there.
     op.execute(
         "CREATE FUNCTION new_price_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "

@@ -128,9 +128,15 @@ def _cell(text: str | None) -> str:
     return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
 
 
-def _yuan(hao: int) -> str:
-    """As str(to_yuan(hao))."""
-    return f"{hao // 10_000}.{hao % 10_000:04d}" if hao >= 0 else f"-{-hao // 10_000}.{-hao % 10_000:04d}"
+def _both(hao: int) -> str:
+    """Two cells: as str(to_yuan(hao)), and as it is."""
+    text = str(hao)
+    if hao >= 10_000:
+        return f"{text[:-4]}.{text[-4:]},{text}"
+    if hao >= 0:
+        return f"0.{text.zfill(4)},{text}"
+    digits = text[1:].zfill(5)
+    return f"-{digits[:-4]}.{digits[-4:]},{text}"
 
 
 class _Texts:
@@ -150,19 +156,19 @@ class _Texts:
     def iso(self, ns: int) -> str:
         """As iso(ns, tz)."""
         quarter, rest = divmod(ns, _QUARTER_NS)
-        try:
-            hour, minute, offset = self.quarters[quarter]
-        except KeyError:
+        known = self.quarters.get(quarter)
+        if known is None:
             begins = from_ns(quarter * _QUARTER_NS, self.tz)
-            text = begins.isoformat()
             if begins.second or from_ns((quarter + 1) * _QUARTER_NS - 1, self.tz).utcoffset() != begins.utcoffset():
                 return iso(ns, self.tz)  # long ago zones changed at any second
             if len(self.quarters) > 1000:  # entries are about in order: those of long ago are done with
                 self.quarters.clear()
-            hour, minute, offset = self.quarters[quarter] = text[:14], begins.minute, text[19:]
+            text = begins.isoformat()
+            known = self.quarters[quarter] = text[:14], begins.minute * 60, text[19:]
+        hour, begun, offset = known
         second, ns = divmod(rest, 1_000_000_000)
-        fraction = f".{ns // 1000:06d}" if ns >= 1000 else ""
-        return f"{hour}{minute + second // 60:02d}:{second % 60:02d}{fraction}{offset}"
+        fraction = f".{str(1_000_000 + ns // 1000)[1:]}" if ns >= 1000 else ""
+        return f"{hour}{_CLOCK[begun + second]}{fraction}{offset}"
 
     def lines(self, rows: list[tuple[Any, ...]]) -> list[str]:
         """A line for each of logs.raw's rows. Raises KeyError for a number that has no name yet."""
@@ -172,8 +178,12 @@ class _Texts:
             id, at, account, type, model, prompt, cached, creation, completion, reasoning, cost, amount, after, price,
             precharge, reverses, reversed_by, operator, remark, reprices, extras,
         ) in rows:  # fmt: skip
-            spent = _yuan(cost)
-            moved = f"-{spent}" if cost == -amount and cost > 0 else _yuan(amount)
+            spent = _both(cost)
+            if cost == -amount and cost > 0:
+                yuan, hao = spent.split(",")
+                moved = f"-{yuan},-{hao}"
+            else:
+                moved = _both(amount)
             tokens = (
                 ",,,," if prompt is None is completion else f"{prompt},{cached},{creation},{completion},{reasoning}"
             )
@@ -185,13 +195,15 @@ class _Texts:
                     f"{reprices or ''},{_cell(extras)}"
                 )
             lines.append(
-                f"{id},{iso(at)},{accounts[account]},{type},{models[model]},{tokens},{spent},{cost},{moved},{amount},"
-                f"{_yuan(after)},{after},{prices[price]},{rest}\r\n"
+                f"{id},{iso(at)},{accounts[account]},{type},{models[model]},{tokens},{spent},{moved},"
+                f"{_both(after)},{prices[price]},{rest}\r\n"
             )
         return lines
 
 
 _QUARTER_NS = 900 * 10**9
+_CLOCK = [f"{second // 60:02d}:{second % 60:02d}" for second in range(3600)]
+"""Minute and second of each second of an hour."""
 
 
 def recharges(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:

@@ -176,7 +176,7 @@ def test_a_time_of_the_logs_is_written_as_in_any_other_file(ns: int, name: str) 
         assert texts.iso(at) == export.iso(at, ZoneInfo(name))
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(10**16), 10**16))
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(10**16), 10**16) | st.integers(-20_000, 20_000))
 def test_a_cell_of_the_logs_is_written_as_in_any_other_file(text: str, hao: int) -> None:
-    written = b"".join(export.blocks(["a", "b", "c"], [[text, to_yuan(hao), 1]])).decode("utf-8-sig")
-    assert written == f"a,b,c\r\n{export._cell(text)},{export._yuan(hao)},1\r\n"
+    written = b"".join(export.blocks(["a", "b", "c"], [[text, to_yuan(hao), hao]])).decode("utf-8-sig")
+    assert written == f"a,b,c\r\n{export._cell(text)},{export._both(hao)}\r\n"

@@ -5,7 +5,7 @@ every table how many rows it has and the SHA-256 of its file. `TABLE.ndjson` hol
 columns, each further line is a row, by primary key; bytes are base64, and integers have up to 63 bits. Archives of the same
 ledger hold the same lines, whatever the database. What lets a browser in (table `token`) stays behind: people sign in
 anew. So does what the app notes about the database itself (settings with a name that begins with _), and what it finds out
-again by itself (tables `stretch` and `stretch_holds`).
+again by itself (tables `stretch`, `stretch_holds` and `price_version`).
 """
 
 import base64

@@ -159,8 +159,9 @@ class _Texts:
         known = self.quarters.get(quarter)
         if known is None:
             begins = from_ns(quarter * _QUARTER_NS, self.tz)
-            if begins.second or from_ns((quarter + 1) * _QUARTER_NS - 1, self.tz).utcoffset() != begins.utcoffset():
-                return iso(ns, self.tz)  # long ago zones changed at any second
+            ends = from_ns((quarter + 1) * _QUARTER_NS - 1, self.tz)
+            if begins.second or begins.minute % 15 or ends.utcoffset() != begins.utcoffset():
+                return iso(ns, self.tz)  # long ago zones changed at any second, and by any number of them
             if len(self.quarters) > 1000:  # entries are about in order: those of long ago are done with
                 self.quarters.clear()
             text = begins.isoformat()

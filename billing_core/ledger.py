@@ -314,9 +314,9 @@ def precharge(
         )
     if (known := _replayed(tx, once)) is not None:
         return known
+    account = _lock(tx, user_id, once)
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
     held = _bounded(rates.most(expected))
-    account = _lock(tx, user_id, once)
     _must_cover(account, user_id, held)
     balance = _move(tx, account, -held)
     entry = _write(
@@ -893,7 +893,11 @@ def _receipts(tx: Transaction, known: Sequence[Earlier]) -> list[Receipt]:
     statuses = [answer["status"] if isinstance(answer, dict) else answer for answer in answers]
     others = [tuple(answer["other_ids"]) if isinstance(answer, dict) else () for answer in answers]
     numbers = [(one.entry_id, *rest) for one, rest in zip(known, others, strict=True)]
-    rows = {row[0]: row for some in chunks(list(chain.from_iterable(numbers))) for row in tx.rows(*_written(some))}
+    rows = {
+        row[0]: row
+        for some in chunks(list(chain.from_iterable(numbers)))
+        for row in tx.rows(_WRITTEN.format(marks(len(some))), some)
+    }
     found = []
     for ids, status in zip(numbers, statuses, strict=True):
         first, *rest = (rows[number] for number in ids)
@@ -906,11 +910,7 @@ def _receipts(tx: Transaction, known: Sequence[Earlier]) -> list[Receipt]:
     return found
 
 
-def _written(numbers: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """What to ask for of entries that a receipt tells."""
-    return (
-        "SELECT e.id, a.user_id, e.type, e.amount, e.cost, e.balance_after, e.created_at_ns, h.expires_at_ns FROM entry e "
-        "JOIN account a ON a.id = e.account_id LEFT JOIN hold h ON h.precharge_id = e.id "
-        f"WHERE e.id IN ({marks(len(numbers))})",
-        numbers,
-    )
+_WRITTEN = (
+    "SELECT e.id, a.user_id, e.type, e.amount, e.cost, e.balance_after, e.created_at_ns, h.expires_at_ns FROM entry e "
+    "JOIN account a ON a.id = e.account_id LEFT JOIN hold h ON h.precharge_id = e.id WHERE e.id IN ({})"
+)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from sqlalchemy import func
 from sqlmodel import col, select
@@ -30,7 +30,7 @@ from .price_rules import Rule
 from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
 from .tokens import Tokens
 
-P = ParamSpec("P")
+A = TypeVarTuple("A")
 T = TypeVar("T")
 HOUR_NS = 3600 * 10**9
 PAST_SECONDS = 60
@@ -193,8 +193,15 @@ def _known(tx: Transaction, version: int) -> _Known:
         query = _FROM_UNTIL if tx.is_sqlite else _FROM_UNTIL.replace("max((", "greatest((").replace("min((", "least((")
         ((start, until),) = tx.rows(query, (tx.now_ns,) * 4)
         values = settings.read(tx)
-        known = tx.kept["prices"] = _Known(version, start, until, values, parse_price(values["usd_rate"]), {})
+        known = _Known(version, start, until, values, parse_price(values["usd_rate"]), {})
+        if _is_still(tx, version):
+            tx.kept["prices"] = known
     return known
+
+
+def _is_still(tx: Transaction, version: int) -> bool:
+    """Whether what has been read so far is all of this version: on Postgres each statement sees what is committed by then."""
+    return tx.is_sqlite or tx.rows(*VERSION) == [(version,)]
 
 
 class InForce:
@@ -215,16 +222,20 @@ class InForce:
         return self._known.from_ns <= at_ns < self._known.until_ns
 
     def at(self, model: str, at_ns: int) -> Rates:
-        """The price of a model at a moment, in ns."""
-        if model in self._models and self._is_present(at_ns):
-            return self._models[model][1]
+        """The price of a model at a moment, in ns: whenever it is asked, the same."""
         found = self._found.get((model, at_ns))
         if found is None:
-            number = self._number(model)
-            own = None if number is None else _set_price(self._tx, number, at_ns)
-            found = own or _without_own(self._tx, self._known.settings, model, at_ns)
-            self._found[model, at_ns] = found
+            known = self._noted(model, at_ns)
+            found = self._found[model, at_ns] = known[1] if known else self._looked_up(model, at_ns)
         return found
+
+    def _noted(self, model: str, at_ns: int) -> tuple[int, Rates] | None:
+        return self._models.get(model) if self._is_present(at_ns) else None
+
+    def _looked_up(self, model: str, at_ns: int) -> Rates:
+        number = self._number(model)
+        own = None if number is None else _set_price(self._tx, number, at_ns)
+        return own or _without_own(self._tx, self._known.settings, model, at_ns)
 
     def _number(self, model: str) -> int | None:
         if model not in self._numbers:
@@ -234,24 +245,28 @@ class InForce:
     def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:
         """The model's number, and its price at a moment with the row (`price_id`) that an entry names: both are made where
         they are missing."""
-        if model in self._models and self._is_present(at_ns):
-            return self._models[model]
         found = self._rows.get((model, at_ns))
         if found is None:
-            rates, number = self.at(model, at_ns), self._number(model)
-            if number is None:
-                number = self._numbers[model] = self._made(model_number, model)
-            if rates.price_id is None:
-                rates = _kept(self._tx, number, rates) or self._made(_keep, number, rates)
-            found = self._rows[model, at_ns] = number, rates
-            if self._is_present(at_ns):
-                self._models[model] = found
+            rates, noted = self.at(model, at_ns), self._noted(model, at_ns)
+            # Another thread may have noted another price since then.
+            found = noted if noted and noted[1] is rates else self._with_row(model, at_ns, rates)
+            self._rows[model, at_ns] = found
         return found
 
-    def _made(self, make: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _with_row(self, model: str, at_ns: int, rates: Rates) -> tuple[int, Rates]:
+        number = self._number(model)
+        if number is None:
+            number = self._numbers[model] = self._made(model_number, model)
+        if rates.price_id is None:
+            rates = _kept(self._tx, number, rates) or self._made(_keep, number, rates)
+        if self._is_present(at_ns) and _is_still(self._tx, self._known.version):
+            self._models[model] = number, rates
+        return number, rates
+
+    def _made(self, make: Callable[[Transaction, *A], T], *args: *A) -> T:
         """A new row. What follows isn't kept for others: they are not to know before it is committed."""
         self._models = dict(self._models)
-        return make(self._tx, *args, **kwargs)
+        return make(self._tx, *args)
 
     def upstream(self, model: str, tokens: Tokens, at_ns: int) -> "Upstream | None":
         """What the provider asks for a call at a moment, as it says itself, else as the catalogue knows; None where neither

@@ -16,7 +16,7 @@ from conftest import Clock
 from billing_core import accounts, idempotency, ledger, pricing, seals, sums
 from billing_core import check as check_module
 from billing_core.actors import SHELL
-from billing_core.check import APPEND_ONLY, check
+from billing_core.check import APPEND_ONLY, VERSIONED, check
 from billing_core.database import Database, Transaction
 from billing_core.models import ACCOUNT, BOTH, USED, Setting
 from billing_core.models import MODEL as SUM_OF_MODEL
@@ -298,6 +298,15 @@ def test_a_sum_too_many_is_found_and_named(used: Database) -> None:
     assert not check(used)
 
 
+def test_a_place_that_python_takes_for_another_is_another(used: Database) -> None:
+    for name in ("period", "account_id", "model_id"):
+        row = one_of_each(used)[0]
+        run(used, f"UPDATE usage_sum SET {name} = {name} + {2**61 - 1} {here(row)}")
+        assert check(used), name
+        run(used, f"UPDATE usage_sum SET {name} = {name} - {2**61 - 1} WHERE {name} >= {2**61 - 1}")
+    assert not check(used)
+
+
 def test_the_parts_of_a_sum_of_a_model_are_added_up_and_no_other_sum_has_any(used: Database) -> None:
     names, ofs = ", ".join((*sums.KEY, *sums.SUMS)), {row.of: row for row in one_of_each(used)}
     for of, row in ofs.items():
@@ -414,6 +423,23 @@ def test_a_trigger_that_is_missing_is_named(books: Database, table: str) -> None
     assert [(at, id) for at, id, _ in found(books)] == [("trigger", name)]
 
 
+@pytest.mark.parametrize("table", VERSIONED)
+def test_a_trigger_that_tells_of_prices_no_more_is_named(books: Database, table: str) -> None:
+    names = (
+        [f"{table}_{change}_version" for change in ("insert", "update", "delete")]
+        if books.is_sqlite
+        else [f"{table}_version"]
+    )
+    for name in names:
+        run(books, f"DROP TRIGGER {name}" + ("" if books.is_sqlite else f" ON {table}"))
+    assert [(at, id) for at, id, _ in found(books)] == [("trigger", names[0])]
+
+
+def test_a_version_of_the_prices_that_is_missing_is_named(books: Database) -> None:
+    run(books, "DELETE FROM price_version")
+    assert [at for at, _, _ in found(books)] == ["price_version"]
+
+
 def test_a_trigger_that_does_nothing_is_named(books: Database) -> None:
     if books.is_sqlite:
         nothing = "CREATE TRIGGER entry_no_delete BEFORE DELETE ON entry BEGIN SELECT 1; END"
@@ -421,6 +447,19 @@ def test_a_trigger_that_does_nothing_is_named(books: Database) -> None:
     else:
         run(books, "ALTER TABLE entry DISABLE TRIGGER entry_never_changes")
     assert [at for at, _, _ in found(books)] == ["trigger"]
+
+
+def test_a_trigger_of_another_kind_is_no_trigger(postgres_database: str) -> None:
+    db = Database(postgres_database)
+    for table, function in (("entry", "new_price_version"), ("setting", "never_changes")):
+        name = f"{table}_{'never_changes' if table == 'entry' else 'version'}"
+        run(
+            db,
+            f"DROP TRIGGER {name} ON {table}",
+            f"CREATE TRIGGER {name} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+        )
+    assert [(at, id) for at, id, _ in found(db)] == [("trigger", "entry_never_changes"), ("trigger", "setting_version")]
+    db.close()
 
 
 def test_a_damaged_file_is_said_to_be_damaged(books: Database) -> None:

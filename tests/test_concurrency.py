@@ -3,6 +3,7 @@
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from conftest import NOON, SECOND, Clock
 from sqlalchemy import event
 from test_invariants import at_once
 
-from billing_core import accounts, ledger
+from billing_core import accounts, ledger, pricing
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, DatabaseUnavailable, UnknownAccount
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
+from billing_core.models import Entry, Price
 from billing_core.tokens import Tokens
 
 CALL = ("m", Tokens(1000, 10))
@@ -461,4 +463,121 @@ def test_a_lock_that_is_not_had_in_time_is_a_busy_database(postgres_database: st
             db.write(impatient)
 
     db.write(while_ann_is_written)
+    db.close()
+
+
+# Prices that change meanwhile
+
+
+def price(db: Database, yuan: int) -> None:
+    db.write(pricing.set_price, "m", yuan * 1_000_000, 0, actor=SHELL)
+
+
+def test_what_another_thread_finds_out_meanwhile_changes_no_charge(postgres_database: str) -> None:
+    """Cid's charge begins, then an admin's change of the price, then Ann's and Bob's. Once Ann's has the old price the change
+    is committed, and Bob's, which has seen no more than the others, finds the new one. It is too late for Ann's and Cid's."""
+    db = Database(postgres_database)
+    for user_id in ("ann", "bob", "cid"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+    price(db, 3)
+    straight = pricing.InForce.at
+    has_begun = {name: threading.Event() for name in ("admin", "ann", "bob", "cid")}
+    is_committed, bob_is_done = threading.Event(), threading.Event()
+
+    def at(self: pricing.InForce, model: str, at_ns: int) -> pricing.Rates:
+        name = threading.current_thread().name
+        if name == "admin":
+            return straight(self, model, at_ns)
+        found = straight(self, model, at_ns) if name == "ann" else None
+        has_begun[name].set()
+        assert (is_committed if name == "bob" else bob_is_done).wait(20)
+        return found or straight(self, model, at_ns)
+
+    def set_price(tx: Transaction) -> None:
+        has_begun["admin"].set()
+        assert has_begun["ann"].wait(20)
+        assert has_begun["bob"].wait(20)
+        pricing.set_price(tx, "m", 7_000_000, 0, actor=SHELL)
+
+    receipts: dict[str, Receipt] = {}
+
+    def charge(user_id: str) -> None:
+        receipts[user_id] = db.write(ledger.charge, user_id, "m", Tokens(10**6, 0), actor=SHELL, allow_debt=True)
+
+    threads = {name: threading.Thread(target=charge, args=(name,), name=name) for name in ("cid", "ann", "bob")}
+    threads["admin"] = threading.Thread(target=db.write, args=(set_price,), name="admin")
+    with patch.object(pricing.InForce, "at", at):
+        for name in ("cid", "admin", "ann", "bob"):
+            threads[name].start()
+            assert has_begun[name].wait(20)
+        threads["admin"].join(20)
+        is_committed.set()
+        threads["bob"].join(20)
+        bob_is_done.set()
+        threads["ann"].join(20)
+        threads["cid"].join(20)
+    costs = {}
+    for user_id, receipt in receipts.items():
+        entry = db.read(lambda tx, receipt=receipt: tx.session.get_one(Entry, receipt.entry_id))
+        named = db.read(lambda tx, entry=entry: tx.session.get_one(Price, entry.price_id))
+        assert named.valid_from_ns <= entry.created_at_ns
+        assert entry.cost == (named.input or 0) // 100
+        costs[user_id] = entry.cost
+    assert costs == {"ann": 30_000, "bob": 70_000, "cid": 30_000}
+    assert not check(db)
+    db.close()
+
+
+def deadlocks(db: Database) -> int:
+    """So far; Postgres tells of them once the connections that met one are idle or gone."""
+    db.close()
+    ((count,),) = db.read(
+        lambda tx: tx.rows("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    )
+    return int(count)
+
+
+def test_charges_of_new_models_do_not_deadlock(postgres_database: str) -> None:
+    db = Database(postgres_database)
+    for user_id in ("ann", "bob"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+        db.write(ledger.recharge, user_id, 10**10, actor=SHELL)
+    together = threading.Barrier(2)
+
+    def act(user_id: str, *models: str) -> None:
+        for n in range(20):
+            together.wait(20)
+            charges = [ledger.Charge(user_id, f"{model}/{n}", CALL[1]) for model in models]
+            db.write(ledger.charge_many, charges, actor=SHELL)
+            db.write(ledger.precharge, user_id, f"{user_id}/{n}", 1, 1, actor=SHELL)
+
+    threads = [threading.Thread(target=act, args=each) for each in (("ann", "x", "y"), ("bob", "y", "x"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert deadlocks(db) == 0
+    assert not check(db)
+    db.close()
+
+
+def test_who_waits_for_an_account_holds_up_nobody_elses_new_models(postgres_database: str) -> None:
+    db = Database(postgres_database)
+    for user_id in ("ann", "bob"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+        db.write(ledger.recharge, user_id, 10**10, actor=SHELL)
+    done = threading.Event()
+
+    def hold(tx: Transaction) -> None:
+        ledger.recharge(tx, "ann", 5, actor=SHELL)
+        waiting = threading.Thread(target=lambda: db.write(ledger.precharge, "ann", "new/x", 1, 1, actor=SHELL))
+        waiting.start()
+        time.sleep(0.3)
+        other = threading.Thread(
+            target=lambda: (db.write(ledger.charge, "bob", "new/y", CALL[1], actor=SHELL), done.set())
+        )
+        other.start()
+        assert done.wait(20)
+
+    db.write(hold)
     db.close()

@@ -2,11 +2,13 @@
 
 import time
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
 from conftest import SECOND, Clock
+from hypothesis import given
+from hypothesis import strategies as st
 
 from billing_core import audit, ledger, pricing, stats
 from billing_core.actors import SHELL, Actor
@@ -153,6 +155,13 @@ def test_a_change_of_many_is_made_whole_or_not_at_all(db: Database) -> None:
 
 
 # What it cost upstream
+
+
+@given(st.integers(0, 10**24), st.sampled_from([2, 10, 10**6, 10**15]))
+def test_what_a_call_costs_upstream_is_rounded_as_decimals_are(number: int, unit: int) -> None:
+    with localcontext(prec=60):
+        for exact in (number, number // unit * unit + unit // 2, number // unit * unit + unit // 2 + 1):
+            assert pricing._rounded(exact, unit) == int((Decimal(exact) / unit).to_integral_value())
 
 
 def charged(db: Database, model: str, tokens: Tokens) -> Entry:

@@ -4,6 +4,7 @@ never changes."""
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,10 @@ COLUMNS = {
         "INSERT INTO alembic_version VALUES ('9')",
         "CREATE OR REPLACE FUNCTION never_changes() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "DROP FUNCTION never_changes() CASCADE",
+        "UPDATE price_version SET version = 1",
+        "DELETE FROM price_version",
+        "DROP TRIGGER setting_version ON setting",
+        "CREATE OR REPLACE FUNCTION new_price_version() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         "SELECT setval('entry_id_seq', 1)",
         "CREATE TABLE public.mine (id int)",
         "SET ROLE billing_owner",
@@ -202,6 +207,37 @@ def test_the_app_s_role_is_refused(db: Database, statement: str) -> None:
     ):
         connection.execute(sa.text(statement))
     assert getattr(refused.value.orig, "sqlstate", None) == "42501"
+
+
+AS_THE_OWNER = "UPDATE public.account SET user_id = 'eve' WHERE user_id = 'ann'"
+BY_A_TABLE = f"""
+CREATE FUNCTION pg_temp.act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {AS_THE_OWNER}; RETURN NULL; END $$;
+CREATE TEMP TABLE price_version (id int, version bigint);
+INSERT INTO pg_temp.price_version VALUES (1, 1);
+GRANT ALL ON pg_temp.price_version TO PUBLIC;
+CREATE TRIGGER act BEFORE UPDATE ON pg_temp.price_version FOR EACH STATEMENT EXECUTE FUNCTION pg_temp.act();
+CREATE TEMP TABLE mine (id int);
+CREATE TRIGGER mine BEFORE INSERT ON pg_temp.mine FOR EACH STATEMENT EXECUTE FUNCTION public.new_price_version();
+INSERT INTO pg_temp.mine VALUES (1);
+"""
+BY_A_PATH = f"""
+CREATE FUNCTION open.hashtextextended(text, bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN {AS_THE_OWNER}; RETURN 1; END $$;
+SET search_path = open, pg_catalog, public;
+INSERT INTO setting VALUES ('_mine', '1');
+"""
+
+
+@pytest.mark.parametrize("attack", [BY_A_TABLE, BY_A_PATH])
+def test_who_may_make_things_of_their_own_cannot_act_as_the_owner(
+    db: Database, urls: dict[str, str], attack: str
+) -> None:
+    run(urls["billing_owner"], "CREATE SCHEMA open; GRANT ALL ON SCHEMA open TO billing_app")
+    run(urls["billing_owner"], "GRANT TEMP ON DATABASE billing TO billing_app")
+    with db.engine.connect() as connection, suppress(sa.exc.DBAPIError):
+        connection.exec_driver_sql(attack)
+        connection.commit()
+    assert db.read(accounts.find, "ann").user_id == "ann"
+    run(urls["billing_owner"], "DROP SCHEMA open CASCADE")
 
 
 def test_the_owner_is_stopped_by_the_triggers(urls: dict[str, str]) -> None:

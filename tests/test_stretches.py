@@ -119,6 +119,23 @@ def test_every_place_and_every_moment_begins_a_page(ledgers: Database) -> None:
             assert list(logs.every(ledgers, filters, actor=SHELL, batch=50)) == rows
 
 
+@pytest.mark.parametrize("most", [0, 1, 2, 1000])
+def test_a_total_is_the_same_however_many_stretches_a_moment_cuts(
+    ledgers: Database, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [
+        Filters(start_ns=NOON + first * HOUR, end_ns=NOON + (first + hours) * HOUR)
+        for first in range(-60, 800, 37)
+        for hours in (5, 90, 900)
+    ]
+    forget(ledgers)
+    plain = [ledgers.read(logs.total, one, actor=SHELL) for one in asked]
+    stretches.fill(ledgers)
+    monkeypatch.setattr(stretches, "MANY_CUT", most)
+    assert [ledgers.read(logs.total, one, actor=SHELL) for one in asked] == plain
+    assert len({one.entries for one in plain}) > 5
+
+
 def test_they_are_noted_by_the_app_itself_once_each(ledgers: Database) -> None:
     def noted() -> list[Any]:
         return ledgers.read(
@@ -154,6 +171,9 @@ def test_a_note_that_somebody_else_made_meanwhile_is_not_made_twice(ledgers: Dat
         "UPDATE stretch_holds SET ids = '1' WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET consumed = consumed + 1 WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET recharged = recharged + 1 WHERE number = 4 AND what = -1",
+        f"UPDATE stretch_holds SET consumed = consumed + {2**61 - 1} WHERE number = 4 AND what = -1",
+        f"UPDATE stretch_holds SET entries = entries + {2**61 - 1} WHERE number = 4 AND what = -1",
+        "UPDATE stretch_holds SET what = -2 WHERE number = 4 AND what = -1",
         "UPDATE stretch_holds SET what = 99 WHERE number = 4 AND what = -1",
         "INSERT INTO stretch_holds VALUES (99, 4, 1, '3', 0, 0)", "INSERT INTO stretch_holds VALUES (99, 4000, 1, '3', 0, 0)",
         "INSERT INTO stretch VALUES (4000, 1, 2, 3, 4, 5, 6)",

@@ -18,7 +18,9 @@ from billing_core.sums import LONG, QUARTER_NS
 from billing_core.tokens import Tokens
 
 START = NOON // QUARTER_NS
-QUARTERS = st.one_of(st.integers(-3, 3), st.integers(-2 * LONG, 0), st.sampled_from([-LONG, -96, -16, -4, 0]))
+QUARTERS = st.one_of(
+    st.integers(-3, 3), st.integers(-2 * LONG, 0), st.integers(-20 * LONG, 0), st.sampled_from([-LONG, -96, -16, -4, 0])
+)
 CALLS = st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from("ab"), QUARTERS, st.integers(0, 3))
 
 

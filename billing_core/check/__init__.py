@@ -19,11 +19,11 @@ from . import parts
 from .findings import Finding, Findings, Last, Progress, last, remember
 from .held import kept_fingerprint as held_fingerprint
 from .held import newest, stretches_held
-from .rules import APPEND_ONLY, accounts, file, seals_in_place, single_rules
+from .rules import APPEND_ONLY, VERSIONED, accounts, file, seals_in_place, single_rules
 from .used import busy_accounts, kept_fingerprint, usage_sums
 from .walk import Part, walk
 
-__all__ = ["APPEND_ONLY", "Finding", "Findings", "Last", "check", "check_within", "last", "remember"]
+__all__ = ["APPEND_ONLY", "VERSIONED", "Finding", "Findings", "Last", "check", "check_within", "last", "remember"]
 
 
 def check(

@@ -22,12 +22,17 @@ class HeldSketch:
         self.salt = salt
 
     def of_stretch(self, row: Sequence[Any]) -> int:
-        return hash((self.salt, *(number | 0 for number in row)))  # | 0 refuses text
+        return self._hash(row)
 
     def of_held(self, row: Sequence[Any]) -> int:
-        what, number, entries, ids, consumed, recharged = row
+        what, number, entries, ids, *amounts = row
         listed = -1 if ids is None else int.from_bytes(ids.encode(), "little")
-        return hash((self.salt, what | 0, number | 0, entries | 0, listed, consumed | 0, recharged | 0))
+        return self._hash((what, number, entries, *amounts), listed)
+
+    def _hash(self, numbers: Sequence[int], *more: int) -> int:
+        """Of numbers of 64 bits, each in two parts: Python's hash takes -1 for -2, and 0 for 2⁶¹ - 1. Raises TypeError for
+        text."""
+        return hash((self.salt, *more, *(part for number in numbers for part in divmod(number + 2**63, 2**32))))
 
     def of(self, whole: Stretch, held: Sequence[Held]) -> int:
         return self.of_stretch(astuple(whole)) + sum(map(self.of_held, held))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
@@ -16,6 +16,8 @@ from .reading import each_row, yuan
 from .walk import Sums
 
 APPEND_ONLY = ("entry", "price", "price_change", "price_withdrawal", "price_rule", "seal", "audit")
+VERSIONED = ("model", "price", "price_withdrawal", "price_rule", "setting")
+"""The tables whose changes change `price_version`."""
 
 
 def single_rules(tx: Transaction, found: Findings) -> None:
@@ -37,29 +39,63 @@ def file(tx: Transaction, found: Findings) -> None:
                 found.note("database", None, N_("The database file is damaged: {said}"), said=said)
 
 
+class _Triggers(NamedTuple):
+    """Triggers of one kind: SQLite has one a change, Postgres one a table."""
+
+    tables: Sequence[str]
+    changes: Sequence[str]
+    sqlite_name: str
+    sqlite: str
+    """What it says."""
+    postgres_name: str
+    when: int
+    """When it acts: 2 before; 4 an insert, 8 a delete, 16 an update, 32 a truncate."""
+    function: str
+    """What its function says, for LIKE."""
+
+
+_REFUSING = _Triggers(
+    APPEND_ONLY, ("UPDATE", "DELETE"), "no_{}", "BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT",
+    "never_changes", 2 + 8 + 16 + 32, "%RAISE EXCEPTION 'a row of%",
+)  # fmt: skip
+_TELLING = _Triggers(
+    VERSIONED, ("INSERT", "UPDATE", "DELETE"), "{}_version", "AFTER {change} ON {table} BEGIN UPDATE price_version SET version",
+    "version", 2 + 4 + 8 + 16 + 32, "%price_version SET version%",
+)  # fmt: skip
+
+
 def _triggers(tx: Transaction, found: Findings) -> None:
-    """The database must refuse to change or delete an entry or a price."""
-    if tx.is_sqlite:
-        query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
-        there = {name: " ".join(sql.split()) for name, sql in tx.connection().execute(sa.text(query))}
-        wanted = {
-            f"{table}_no_{change.lower()}": f"BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT"
-            for table in APPEND_ONLY
-            for change in ("UPDATE", "DELETE")
-        }
-        missing = [name for name, sql in wanted.items() if sql not in there.get(name, "")]
-    else:
-        query = (
-            "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid WHERE t.tgrelid = to_regclass("
-            "replace(t.tgname, '_never_changes', '')) AND t.tgtype & 58 = 58 AND t.tgqual IS NULL "
-            "AND t.tgenabled IN ('O', 'A') AND p.prosrc LIKE '%RAISE EXCEPTION%'"
-        )  # 58: before an update, a delete or a truncate
-        there_too = set(tx.connection().scalars(sa.text(query)))
-        missing = [f"{table}_never_changes" for table in APPEND_ONLY if f"{table}_never_changes" not in there_too]
-    for name in missing:
+    """The database must refuse to change or delete an entry or a price, and tell charges of new prices."""
+    for name in _missing(tx, _REFUSING):
         found.note(
             "trigger", name, N_("The trigger {id}, which keeps rows from being changed, is missing or switched off.")
         )
+    for name in _missing(tx, _TELLING):
+        found.note(
+            "trigger", name, N_("The trigger {id}, which tells charges of new prices, is missing or switched off.")
+        )
+    if not tx.rows("SELECT version FROM price_version"):
+        found.note("price_version", None, N_("The version of the prices is missing, so that nothing can be charged."))
+
+
+def _missing(tx: Transaction, kind: _Triggers) -> list[str]:
+    """The triggers that aren't there, or don't do what they should."""
+    if tx.is_sqlite:
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+        there = {name: " ".join(sql.split()) for name, sql in tx.rows(query)}
+        wanted = {
+            f"{table}_{kind.sqlite_name.format(change.lower())}": kind.sqlite.format(change=change, table=table)
+            for table in kind.tables
+            for change in kind.changes
+        }
+        return [name for name, sql in wanted.items() if sql not in there.get(name, "")]
+    query = (
+        "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
+        "WHERE t.tgrelid = to_regclass(replace(t.tgname, ?, '')) AND t.tgtype & ? = ? "
+        "AND t.tgqual IS NULL AND t.tgenabled IN ('O', 'A') AND p.prosrc LIKE ?"
+    )
+    found = {name for (name,) in tx.rows(query, (f"_{kind.postgres_name}", kind.when, kind.when, kind.function))}
+    return [name for table in kind.tables if (name := f"{table}_{kind.postgres_name}") not in found]
 
 
 # Accounts

@@ -47,13 +47,19 @@ def upgrade() -> None:
         return
     number = "hashtextextended(gen_random_uuid()::text, 0)"
     op.execute(f"INSERT INTO price_version (id, version) VALUES (1, {number})")
-    # As its owner, and in the schema of the table that has changed: the app itself may not write there.
+    # As its owner, and in the schema of the table that has changed: the app itself may not write there. Whoever may make
+    # tables of their own can give them this trigger, so that it does nothing for a table that isn't the owner's.
     op.execute(
-        "CREATE FUNCTION new_price_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN "
+        "CREATE FUNCTION new_price_version() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
+        "SET search_path = pg_catalog, pg_temp AS $$ BEGIN "
+        "IF EXISTS (SELECT FROM pg_class WHERE relowner <> (SELECT oid FROM pg_roles WHERE rolname = current_user) "
+        "AND oid IN (TG_RELID, format('%I.price_version', TG_TABLE_SCHEMA)::regclass)) "
+        "THEN RAISE EXCEPTION '% or price_version belongs to somebody else', TG_TABLE_NAME; END IF; "
         f"EXECUTE format('UPDATE %I.price_version SET version = {number}', TG_TABLE_SCHEMA); RETURN NULL; END $$"
     )
+    # Before the change, so that whoever changes two tables takes their locks in the order in which everybody does.
     for table in TABLES:
         op.execute(
-            f"CREATE TRIGGER {table}_version AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
+            f"CREATE TRIGGER {table}_version BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION new_price_version()"
         )

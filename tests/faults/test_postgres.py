@@ -224,8 +224,9 @@ def test_a_connection_that_is_cut_at_any_message_charges_once(own_url: str) -> N
             if not was_cut:
                 break
             at += 1
-        assert at > 4
-    assert len(said) > 8
+        assert at > 2  # what a charge asks, and what it writes
+    # Cut in what it asks, another connection serves; in what it writes with its COMMIT, nobody can know.
+    assert 2 <= len(said) < rounds - 2
     assert all(one.startswith(SENTENCES) for one in said), said
     told += [charge(direct, 10**6 + n) for n in range(number) if n % 2 == 0]
     compare(direct, told, "a Postgres connection cut at each message, before and after it arrives", rounds)

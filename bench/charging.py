@@ -42,6 +42,8 @@ from .bare import Call
 
 ACCOUNTS = 200
 REPLAYED_ACCOUNTS = 50
+WARMING = 24
+"""How many times as many charges come before the first round: SQLite's log grows to its length once, which takes time."""
 MODELS = (
     "openai/gpt-4o", "openai/gpt-4o-mini", "anthropic/claude-sonnet-4-5", "google/gemini-2.5-flash",
     "google/gemini-2.5-pro", "deepseek/deepseek-chat", "openai/gpt-5", "openai/gpt-5-mini",
@@ -176,13 +178,13 @@ def compare(
     spent = 0
     taken: list[tuple[tuple[float, float], ...]] = []
     for turn in range(rounds + 1):
-        some = list(itertools.islice(calls, charges))
+        some = list(itertools.islice(calls, charges if turn else WARMING * charges))
         spent += sum(call.cost for call in some)
         if turn % 2:
             first, second = ours(some), theirs(some)
         else:
             second, first = theirs(some), ours(some)
-        if turn:  # the first one warms up
+        if turn:
             taken.append((first, second))
     ratios = [second[0] / first[0] for first, second in taken]
     ratio = statistics.median(ratios)

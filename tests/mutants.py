@@ -45,7 +45,24 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         r"^\+(found = (None|self\._(rows|found)\.get\(None\))|self\._found\[model, at_ns\] = None)",
         "what isn't kept in mind is looked up again",
     ),
-    (r"InForceǁat$", r"\(number is None\) and False", "no price is of no model"),
+    (r"InForceǁ(_looked_up|at)$", r"\(number is None\) and False", "no price is of no model"),
+    (
+        r"InForceǁ(kept|_with_row)$",
+        r"^\+(rates, noted = .*_noted\(None|found = .*and False else|self\._(rows|models)\[.*\] = None|number = None)",
+        "what isn't kept in mind is looked up again",
+    ),
+    (
+        r"InForceǁ(kept|_with_row)$",
+        r"^\+.*(noted\[1\] is not rates|_is_still\(self\._tx, None\))",
+        "what other threads find out meanwhile on Postgres: tests/test_concurrency.py",
+    ),
+    (r"pricing\.x_rates_of$", r"is None and row\.output is None", "a price that ends has neither"),
+    (
+        r"ledger\.x__numbers$",
+        r"^\+return .(select|SELECT VERSION)",
+        "SQL's words and names in either case are the same",
+    ),
+    (r"ledger\.x__receipts$", r"^\+.*zip\(.*, (strict=(None|False))?\)", "each request has its parts"),
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
     (
         r"ledger\.x__lock_all$",

@@ -6,7 +6,7 @@ from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
-from conftest import SECOND, Clock
+from conftest import NOON, SECOND, Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -181,6 +181,12 @@ def test_what_the_catalogue_knows_is_kept_where_the_provider_says_nothing(db: Da
     entry = charged(db, "openai/gpt-4o", Tokens(1_000_000, 0))
     assert (entry.upstream_usd, entry.upstream_yuan) == (2_500_000_000_000, 18_000_000_000)
     assert entry.cost == 1_000_000
+
+
+def test_more_than_a_call_can_cost_upstream_is_not_noted(db: Database) -> None:
+    for tokens, usd in ((400_000_000, 1000 * 10**12), (400_000_001, None)):  # at 2.5 US dollars a million
+        asked = db.read(upstream, "openai/gpt-4o", Tokens(tokens, 0), NOON)
+        assert (asked and asked.usd) == usd
 
 
 def upstream(tx: Transaction, model: str, tokens: Tokens, at_ns: int) -> Upstream | None:

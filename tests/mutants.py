@@ -56,6 +56,22 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         r"^\+.*(noted\[1\] is not rates|_is_still\(self\._tx, None\))",
         "what other threads find out meanwhile on Postgres: tests/test_concurrency.py",
     ),
+    (
+        r"InForceǁ(at|_noted)$|_Batchǁ__init__$",
+        r"^\+.*(known = (None|self\._noted\(None)|\(known\) and False|\) and False else None|_models\.get\(None\)|InForce\(tx, (None)?\)|now = None|calls_now\(None|Uses\(None)",
+        "what isn't kept in mind, or asked together with the rest, is looked up again",
+    ),
+    (
+        r"x__known$|InForceǁ_is_present$",
+        r"^\+.*(from_ns < |<= (known|self\._known)\.until_ns)",
+        "at its very ends what is kept in mind is looked up again, or the other of the two looks",
+    ),
+    (
+        r"_Batchǁ(__init__|_new_numbers|book)$|x__known$|x__locks$",
+        r"^\+.*(_numbers\(|\) or True else iter|self\._numbers = \"\"|GREATEST|for no key update)",
+        "numbers, words and locks of Postgres: SQLite counts on from the last one",
+    ),
+    (r"_Batchǁwrite$", r"^\+receipts = .*, (strict=(None|False))?\)\)?$", "each request has its receipt"),
     (r"pricing\.x_rates_of$", r"is None and row\.output is None", "a price that ends has neither"),
     (
         r"ledger\.x__numbers$",

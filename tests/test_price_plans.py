@@ -189,6 +189,14 @@ def test_more_than_a_call_can_cost_upstream_is_not_noted(db: Database) -> None:
         assert (asked and asked.usd) == usd
 
 
+def test_a_call_of_which_nobody_knows_what_it_cost_upstream_is_repriced_without_that(db: Database, ann: str) -> None:
+    entry = charged(db, "house/own", Tokens(10**6, 0))
+    price = put(db, 5 * YUAN, model="house/own")
+    done = db.write(ledger.reprice, entry.id or 0, price, "too dear", actor=SHELL)
+    again = db.read(lambda tx: tx.session.get_one(Entry, done.other_ids[0]))
+    assert (again.cost, again.upstream_usd, again.upstream_yuan) == (50_000, None, None)
+
+
 def upstream(tx: Transaction, model: str, tokens: Tokens, at_ns: int) -> Upstream | None:
     return pricing.InForce(tx).upstream(model, tokens, at_ns)
 

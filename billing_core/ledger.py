@@ -174,7 +174,7 @@ class _Batch:
 
     def __init__(self, tx: Transaction, charges: Sequence[Charge], actor: Actor) -> None:
         self._tx, self._actor = tx, actor
-        users = sorted({item.user_id for item in charges if item.user_id.isprintable()})
+        users = sorted({item.user_id for item in charges if item.user_id.isprintable()})  # no other is an id
         now = sums.long_period(tx.now_ns)
         locks = _locks(tx, users)
         keys = idempotency.queries(item.once for item in charges if item.once is not None)
@@ -680,15 +680,15 @@ def _must_cover(account: _Locked, user_id: str, cost: Hao, allow_debt: bool = Fa
         )  # fmt: skip
 
 
-def _locks(tx: Transaction, user_ids: Iterable[str]) -> list[tuple[str, Sequence[Any]]]:
-    """What locks accounts' rows, in one order everywhere, so that two batches never wait for each other."""
+def _locks(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, Sequence[Any]]]:
+    """What locks accounts' rows, in one order everywhere, so that two batches never wait for each other: `user_ids` sorted."""
     return [
         (
             f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE) FROM account "
             f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}",
             (tx.now_ns, *some),
         )
-        for some in chunks(sorted(user_id for user_id in user_ids if user_id.isprintable()))
+        for some in chunks(user_ids)
     ]
 
 
@@ -707,7 +707,7 @@ def _numbers(tx: Transaction, most: int) -> tuple[str, Sequence[Any]]:
 
 
 def _locked(tx: Transaction, user_id: str) -> _Locked:
-    found = _locked_rows(tx.ask(*_locks(tx, [user_id])))
+    found = _locked_rows(tx.ask(*_locks(tx, [user_id]))) if user_id.isprintable() else {}
     if user_id not in found:
         raise UnknownAccount(user_id)
     return found[user_id]

@@ -3,8 +3,8 @@ asked for.
 
 For a stretch, which a seal closes for good, a row of `stretch` keeps its first and last entry and its earliest and latest
 moment. A row of `stretch_holds` keeps how many entries there are of a model, of a type, or with a remark, what they come to,
-and which ones they are, where they are few: about a byte an entry, all in all. They are filled beside the charges, once a stretch is sealed; what comes
-after the last one is read directly. `check` proves them against the entries.
+and which ones they are, where they are few: about a byte an entry, all in all. They are filled beside the charges, once a
+stretch is sealed; what comes after the last one is read directly. `check` proves them against the entries.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,10 +1,10 @@
 """The sums of use: what is kept, and how what was used in any stretch of time is put together from it.
 
 A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 hours, a day and 8 days
-are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 days, and only
-where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has few
-entries to read. What reversals undo is rare, and kept in every length. Where sums don't reach, at the ends of a stretch, the
-calls themselves are added up, found by their account and time.
+are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 days, and
+only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has
+few entries to read. What reversals undo is rare, and kept in every length. Where sums don't reach, at the ends of a stretch,
+the calls themselves are added up, found by their account and time.
 """
 
 import re

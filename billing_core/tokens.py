@@ -127,11 +127,9 @@ class Tokens:
     extras: Extras | None = None
 
     def __post_init__(self) -> None:
-        counts = (self.prompt, self.completion, self.cached, self.cache_creation, self.reasoning)
-        for part, count in zip(KINDS, counts, strict=True):
-            if type(count) is not int or not 0 <= count <= MOST:
-                message = N_("{name} is a count of tokens: give a whole number from 0 to {most}.")
-                raise Invalid(message, field=f"{part}_tokens", name=f"{part}_tokens", most=MOST)
+        for part in KINDS:
+            name = f"{part}_tokens"
+            _check(getattr(self, part), name, N_("{name} is a count of tokens: give a whole number from 0 to {most}."))
         if self.cached + self.cache_creation > self.prompt:
             message = N_(
                 "cached_tokens and cache_creation_tokens are more than prompt_tokens, which they are parts of: "

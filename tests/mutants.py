@@ -34,8 +34,8 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "the order in which Postgres locks rows",
     ),
     (
-        r"x__without_due$|_Batchǁwrite$|x__known_number$|x_model_number$",
-        r"^\+.*(rows\(.(select|insert|SELECT [A-Z]+ FROM|INSERT INTO MODEL)|new_ids\(.ENTRY)",
+        r"x__without_due$|x__known_number$|x_model_number$|x__numbers$",
+        r"^\+.*(rows\(.(select|insert|SELECT [A-Z]+ FROM|INSERT INTO MODEL)|return .(select|SELECT VERSION))",
         "SQL's words and names in either case are the same",
     ),
     (r"_Batchǁwrite$", r"^\+.*zip\(ids, rows, (strict=(None|False)|)\)", "each row has a number"),
@@ -68,7 +68,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"_Batchǁ(__init__|_new_numbers|book)$|x__known$|x__locks$",
-        r"^\+.*(_numbers\(|\) or True else iter|self\._numbers = \"\"|GREATEST|for no key update)",
+        r"^\+.*(_numbers\(|\) or True else iter|self\._numbers = \"\"|GREATEST|for no key update|or True else ' FOR NO KEY UPDATE')",
         "numbers, words and locks of Postgres: SQLite counts on from the last one",
     ),
     (r"_Batchǁwrite$", r"^\+receipts = .*, (strict=(None|False))?\)\)?$", "each request has its receipt"),
@@ -80,12 +80,6 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     ),
     (r"ledger\.x__receipts$", r"^\+.*zip\(.*, (strict=(None|False))?\)", "each request has its parts"),
     (r"pricing\.x__lock_models$", r"", "which rows Postgres locks: SQLite has one writer"),
-    (
-        r"ledger\.x__lock_all$",
-        r"^\+.*(or True else ' FOR NO KEY UPDATE'|' for no key update')",
-        "which rows Postgres locks: SQLite has one writer",
-    ),
-    (r"ledger\.x__lock_all$", r"^\+.*range\(0, len\(known\), \)", "a row that is read again is the same"),
     (r"ledger\.x_precharge$", r"is None\) and False", "no service tier and empty extras are the same"),
     (r"note_expired$", r"suppress\(None\)", "a database that can't be written to: tests/faults"),
     (

@@ -551,11 +551,7 @@ def test_charges_of_new_models_do_not_deadlock(postgres_database: str) -> None:
             db.write(ledger.charge_many, charges, actor=SHELL)
             db.write(ledger.precharge, user_id, f"{user_id}/{n}", 1, 1, actor=SHELL)
 
-    threads = [threading.Thread(target=act, args=each) for each in (("ann", "x", "y"), ("bob", "y", "x"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    at_once(lambda: act("ann", "x", "y"), lambda: act("bob", "y", "x"))
     assert deadlocks(db) == 0
     assert not check(db)
     db.close()

@@ -45,8 +45,9 @@ def _sign_in(db: Database) -> None:
 
 
 def _focus_the_first_field() -> None:
-    """Streamlit has no way of its own."""
-    script = "const field = document.querySelector('form input, [data-testid=stForm] input'); field?.focus()"
+    """Streamlit has no way of its own. Who is typing in another one already stays there."""
+    field = "document.querySelector('form input, [data-testid=stForm] input')"
+    script = f"if (!document.activeElement?.matches('input')) {field}?.focus()"
     st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
 
 

@@ -44,6 +44,24 @@ def test_a_servers_first_visit_leads_to_the_sign_in_form_whatever_its_address(
     expect(page.get_by_test_id("stSidebarNav")).to_be_visible(timeout=30_000)
 
 
+def test_who_types_the_password_before_the_form_is_quite_there_goes_on_typing_it(
+    start: Callable[[], App], chromium: Browser
+) -> None:
+    app = start()
+    app.shell("account", "add", "boss", "--name", "Boss", "--admin", "--password-file", "-", stdin=PASSWORD)
+    page = chromium.new_context(locale="en-US").new_page()
+    page.goto(app.url)
+    name, password = (page.get_by_label(label, exact=True) for label in ("Id", "Password"))
+    expect(name).to_be_focused(timeout=30_000)
+    password.focus()
+    page.evaluate(  # the form's script, which may run late
+        """() => new Function([...document.scripts].find(one => one.textContent.includes("focus()")).textContent)()"""
+    )
+    page.keyboard.type(PASSWORD)
+    expect(password).to_have_value(PASSWORD)
+    expect(name).to_have_value("")
+
+
 def test_the_api_answers_on_the_same_port(start: Callable[[], App]) -> None:
     app = start()
     status, body = get(f"{app.url}/api/v1/billing/balance")

@@ -29,6 +29,8 @@ PAGES = {
     "Logs": (ADMIN, "logs", "range=30d"),
     "Logs, an account's": (ADMIN, "logs", f"range=30d&account={MEMBER}"),
     "Logs, 12 months": (ADMIN, "logs", "range=12m"),
+    "Logs, own, 12 months": (MEMBER, "logs", "range=12m"),
+    "Logs, an account's, 12 months": (ADMIN, "logs", f"range=12m&account={MEMBER}"),
     "Stats, own": (MEMBER, "stats", "range=12m"),
     "Stats": (ADMIN, "stats", "range=30d"),
     "Stats, 12 months": (ADMIN, "stats", "range=12m"),

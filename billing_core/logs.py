@@ -3,7 +3,7 @@
 Newest first is the ledger's own order (an entry's number), not the clock's. Amounts are 毫, times ns since the epoch.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
@@ -11,12 +11,12 @@ from typing import Any, cast
 from sqlalchemy import FromClause, case, false, func, literal_column, null, select
 from sqlalchemy.sql import Select
 
-from . import accounts, ledger, stretches
+from . import accounts, ledger, stretches, sums
 from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
-from .models import ACCOUNTS, ENTRIES, HOLDS, MODELS, PRICES
+from .models import ACCOUNT, ACCOUNTS, BOTH, ENTRIES, HOLDS, MODELS, PRICES, UNDONE_AT_REVERSAL
 from .money import Hao
 from .text import one_line
 
@@ -435,8 +435,10 @@ class Sum:
 
 
 def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
-    """Raises Forbidden, UnknownAccount."""
-    e = ENTRIES.c
+    """Raises Invalid, Forbidden, UnknownAccount."""
+    e, passing = ENTRIES.c, conditions(tx, filters, actor)
+    if (found := _of_account(tx, filters)) is not None:
+        return found
     lines: FromClause = ENTRIES
     consumed: Any = e.cost
     if filters.merged:
@@ -447,10 +449,74 @@ def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
         )
     cost = func.coalesce(func.sum(case((e.type.in_(stretches.CONSUMING), consumed), else_=0)), 0)
     recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
-    query = select(func.count(), cost, recharged).select_from(lines).where(*conditions(tx, filters, actor))
+    query = select(func.count(), cost, recharged).select_from(lines).where(*passing)
     known, windows = _known_total(tx, filters)
-    sums = [known, *(tx.connection().execute(query.where(_within(one))).one() for one in windows)]
-    return Sum(*(sum(int(one[place]) for one in sums) for place in range(3)))
+    parts = [known, *(tx.connection().execute(query.where(_within(one))).one() for one in windows)]
+    return Sum(*(sum(int(one[place]) for one in parts) for place in range(3)))
+
+
+def _of_account(tx: Transaction, filters: Filters) -> Sum | None:
+    """The same of all that an account did between two moments, or of its calls (of a model), as the sums of use say it; None
+    where they don't."""
+    start, end = filters.start_ns, filters.end_ns
+    only_calls = set(filters.types) == set(ledger.CALLS)
+    if (
+        filters.user_id is None or start is None or end is None or not 0 <= start < end < 2**62
+        or start % sums.QUARTER_NS or end % sums.QUARTER_NS
+        or filters.search or (not only_calls and (filters.types or filters.model))
+    ):  # fmt: skip
+        return None
+    account = accounts.find(tx, filters.user_id).id or 0
+    of, models = ACCOUNT, None
+    if filters.model:
+        of, models = BOTH, [number for number, name in tx.rows("SELECT id, name FROM model") if name == filters.model]
+    undone = None if only_calls else UNDONE_AT_REVERSAL
+    used = sums.used(tx, [(start, end)], ("cost", "calls"), of=of, undone=undone, accounts=[account], models=models)
+    cost, entries = (sum(numbers[place] for numbers in used.values()) for place in range(2))
+    recharged, within = 0, (account, start, end)
+    if not only_calls:
+        ((entries,),) = tx.rows(_ENTRIES_WITHIN, within)
+        for window in stretches.span(tx, start, end):
+            last = 2**63 - 1 if window.last is None else window.last
+            recharged += tx.rows(_RECHARGED_WITHIN, (*within, window.first, last))[0][0]
+    # What a repricing charged stands among the entries at the moment of the call, and in merged lines at its own, with the
+    # difference; sums by the moment of reversals have all of it at its own.
+    (at_call, cost_at_call), (at_own, cost_at_own, cost_before) = _repriced(tx, account, models, start, end)
+    if only_calls and filters.merged:
+        entries += at_own - at_call
+        cost += cost_at_own - cost_before - cost_at_call
+    elif filters.merged:
+        entries -= at_call  # and what it undid is left out at its own
+    elif not only_calls:
+        cost += cost_at_call - cost_at_own
+    return Sum(entries, cost, recharged)
+
+
+_ENTRIES_WITHIN = "SELECT count(*) FROM entry WHERE account_id = ? AND created_at_ns >= ? AND created_at_ns < ?"
+_RECHARGED_WITHIN = (  # + : not by the index entry_at, where there are many calls for each recharge
+    "SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entry WHERE account_id = ? AND type = 'recharge' "
+    "AND +created_at_ns >= ? AND +created_at_ns < ? AND id >= ? AND id <= ?"
+)
+
+
+def _repriced(
+    tx: Transaction, account: int, models: Sequence[int] | None, start: int, end: int
+) -> tuple[tuple[int, Hao], tuple[int, Hao, Hao]]:
+    """What repricings charged an account for calls between two moments: how many, and their cost; and what repricings
+    between these moments charged: how many, their cost, and what the calls had cost before."""
+    at_call, at_own = (
+        f"CASE WHEN {at} >= {start} AND {at} < {end} THEN {{}} ELSE 0 END"
+        for at in ("e.created_at_ns", "coalesce(e.recorded_at_ns, e.created_at_ns)")
+    )
+    sums = [at_call.format(1), at_call.format("e.cost"), *(at_own.format(what) for what in (1, "e.cost", "old.cost"))]
+    which = "" if models is None else f" AND e.model_id IN ({', '.join(map(str, models)) or 'NULL'})"
+    (found,) = tx.rows(
+        f"SELECT {', '.join(f'CAST(coalesce(sum({one}), 0) AS BIGINT)' for one in sums)} "
+        "FROM entry e JOIN entry old ON old.id = e.reprices_id "
+        f"WHERE e.account_id = ? AND e.remark IS NOT NULL AND e.reprices_id IS NOT NULL{which}",
+        (account,),
+    )
+    return found[:2], found[2:]
 
 
 def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao], list[stretches.Window]]:

@@ -180,13 +180,13 @@ def used(
     columns: Sequence[str],
     *,
     of: int,
-    undone: int,
+    undone: int | None,
     accounts: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
 ) -> "Found":
     """What was used between moments (ns, whole quarters of an hour): by the span's place, account (0 where `of` is MODEL) and
-    model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid. Only of
-    `accounts` and `models`, where they are given."""
+    model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid; None: calls
+    count whatever was undone. Only of `accounts` and `models`, where they are given."""
     quarters = [(place, start // QUARTER_NS, end // QUARTER_NS) for place, (start, end) in enumerate(spans)]
     only = "" if accounts is None else f" AND a.id IN ({_listed(accounts)})"
     whose = f" AND s.account_id IN ({_listed(accounts)})" if accounts is not None and of != MODEL else ""
@@ -201,9 +201,11 @@ def used(
         middles = [(place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends]
         _add_calls(tx, found, middles, columns, of, only + which.format("e"), _NOT_BUSY)
     _add_calls(tx, found, rest, columns, of, only + which.format("e"))
-    _add_sums(tx, found, sums, columns, of, (USED, undone), whose + which.format("s"))
-    quarters_left, _none = _cut(rest, (1,))
-    _add_sums(tx, found, quarters_left, columns, of, (undone,), whose + which.format("s"))
+    kinds = () if undone is None else (undone,)
+    _add_sums(tx, found, sums, columns, of, (USED, *kinds), whose + which.format("s"))
+    if kinds:
+        quarters_left, _none = _cut(rest, (1,))
+        _add_sums(tx, found, quarters_left, columns, of, kinds, whose + which.format("s"))
     return found
 
 

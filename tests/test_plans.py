@@ -14,6 +14,7 @@ from billing_core import accounts, export, idempotency, ledger, logs, overview, 
 from billing_core.actors import SHELL
 from billing_core.database import Database, Transaction
 from billing_core.logs import Filters
+from billing_core.sums import QUARTER_NS
 from billing_core.tokens import Tokens
 
 UTC = ZoneInfo("UTC")
@@ -100,6 +101,7 @@ def sealed(db: Database, clock: Clock) -> Database:
 
 
 DATES = {"start_ns": NOON - 2900, "end_ns": NOON - 2000}
+DAYS = {"start_ns": (NOON // QUARTER_NS - 96) * QUARTER_NS, "end_ns": (NOON // QUARTER_NS + 1) * QUARTER_NS}
 PAGES: dict[str, tuple[Filters, dict[str, int]]] = {
     "the newest": (Filters(), {}),
     "further down": (Filters(), {"before": 2000}),
@@ -146,6 +148,12 @@ def test_a_page_reads_entries_by_an_index_and_sorts_no_history(
 DAILY: dict[str, Callable[[Transaction], Any]] = {
     "a sum between two dates": lambda tx: logs.total(tx, Filters(**DATES), actor=SHELL),
     "an account's sum": lambda tx: logs.total(tx, Filters("ann", **DATES), actor=SHELL),
+    "an account's sum of some days": lambda tx: logs.total(tx, Filters("ann", **DAYS), actor=SHELL),
+    "a member's sum of some days": lambda tx: logs.total(tx, Filters("ann", **DAYS, merged=True), actor=SHELL),
+    "its calls of some days": lambda tx: logs.total(tx, Filters("ann", **DAYS, types=ledger.CALLS), actor=SHELL),
+    "of a model": lambda tx: logs.total(
+        tx, Filters("ann", **DAYS, model="some/model", types=ledger.CALLS), actor=SHELL
+    ),
     "one entry": lambda tx: logs.one(tx, 7, actor=SHELL),
     "the accounts": lambda tx: overview.team(tx, actor=SHELL, tz=UTC),
     "the accounts' days": lambda tx: stats.spent_by(tx, days(), actor=SHELL, user_ids=["ann", "bob"]),

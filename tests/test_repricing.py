@@ -8,8 +8,9 @@ import textwrap
 import threading
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,7 +32,7 @@ from billing_core.logs import Filters
 from billing_core.models import BOTH, ENTRIES, USAGE_SUMS
 from billing_core.rates import More
 from billing_core.repricing import Back, Preview, Selection
-from billing_core.sums import LONG
+from billing_core.sums import LONG, QUARTER_NS
 from billing_core.tokens import Extras, Tokens
 
 ROOT = Path(__file__).parent.parent
@@ -704,3 +705,54 @@ def test_whatever_happens_costs_are_right_and_a_members_lines_add_up(
         assert (total.entries, total.cost) == (len(lines), spent) == (len(lines), account(db, user_id)[1])
         assert b"".join(export.logs(db, seen_by, UTC, actor=actor)).count(b"\r\n") == len(lines) + 1
     assert not check(db)
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["charge", "late", "other", "hold", "price", "reprice", "reverse", "undo", "recharge", "later"]),
+        st.integers(1, 9),
+    ),
+    min_size=1, max_size=14,
+)  # fmt: skip
+OTHER = "other/model"
+
+
+@examples(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moves=moves, spans=st.lists(st.tuples(st.integers(-200, 40), st.integers(1, 300)), min_size=1, max_size=4))
+def test_what_an_account_did_between_two_moments_adds_up_as_its_lines_do(
+    db: Database, bob: str, clock: Clock, moves: list[tuple[str, int]], spans: list[tuple[int, int]]
+) -> None:
+    for what, n in moves:
+        if what in ("charge", "late", "other"):
+            at = clock() - n * 5 * QUARTER_NS if what == "late" else None
+            model = OTHER if what == "other" else MODEL
+            charge(db, model=model, tokens=Tokens(100 * n, n), created_at_ns=at, allow_debt=True)
+        elif what == "hold":
+            hold = db.write(ledger.precharge, "bob", MODEL, 10, n, actor=SHELL).entry_id
+            db.write(ledger.settle, hold, Tokens(10, 2 * n), actor=SHELL)
+        elif what == "price":
+            cost_now(db, n)
+        elif what == "reprice":
+            with suppress(BillingError):  # where there is nothing to reprice
+                reprice(db)
+        elif what == "recharge":
+            db.write(ledger.recharge, "ann", n - 10, actor=SHELL, remark="a move")
+        elif what == "later":
+            clock.forward(seconds=n * 2000)
+        else:
+            types = ("reversal",) if what == "undo" else CALLS.types
+            for row in [row for row in read(db, Filters(types=types)) if row.reversed_by is None][:n]:
+                with suppress(Conflict):  # what a repricing undid isn't counted again by itself
+                    db.write(ledger.reverse, row.id, "a move", actor=SHELL)
+    now = clock() // QUARTER_NS
+    for user_id, merged, types, model in product(("ann", "bob"), (False, True), ((), CALLS.types), ("", MODEL, "no")):
+        whole = Filters(user_id, model=model, types=types, merged=merged)
+        lines = read(db, whole)
+        for first, quarters in spans:
+            start, end = (now + first) * QUARTER_NS, (now + first + quarters) * QUARTER_NS
+            within = [row for row in lines if start <= row.created_at_ns < end]
+            assert db.read(logs.total, replace(whole, start_ns=start, end_ns=end), actor=SHELL) == logs.Sum(
+                len(within),
+                sum(row.consumed for row in within if row.type in (*ledger.CALLS, "reversal")),
+                sum(row.amount for row in within if row.type == "recharge"),
+            )

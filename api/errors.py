@@ -55,6 +55,7 @@ SENTENCES = {
     "missing": N_("{name} is missing: the request needs it."),
     "string": N_("{name} must be text in quotes."),
     "int": N_("{name} must be a whole number, without quotes and without a point."),
+    "int_parsing_size": N_("{name} is a larger number than this field takes."),
     "bool": N_("{name} must be true or false."),
     "date": N_("{name} must be a date like 2026-11-24."),
     "literal": N_("{name} must be one of: {expected}."),
@@ -70,7 +71,8 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
     """pydantic's errors in plain sentences, one a field."""
     fields: dict[str, Invalid] = {}
     for error in found:
-        message = SENTENCES.get(error["type"].split("_")[0], OTHERWISE)
+        kind = error["type"]
+        message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
         name = next((str(part) for part in error["loc"] if part not in ("query", "path", "header")), "body")
         fields.setdefault(name, Invalid(message, field=name, name=name, **error.get("ctx", {})))
     return InvalidFields(list(fields.values()))

@@ -20,7 +20,8 @@ EARLIEST, LATEST = date(1970, 1, 2), date(2200, 1, 1)
 def _digits(value: Any) -> Any:
     """Only digits make a count: pydantic alone would take “1.0” and “1_000” too."""
     if isinstance(value, str) and not re.fullmatch("-?[0-9]{1,18}", value):
-        raise PydanticCustomError("int_parsing", "not a whole number")
+        too_large = re.fullmatch("-?[0-9]+", value)
+        raise PydanticCustomError("int_parsing_size" if too_large else "int_parsing", "not a whole number")
     return value
 
 

@@ -32,6 +32,7 @@ from . import bodies, schemas
 from .auth import Admin, AdminReader, Charger, Db, HoldEnder, Reader, UserId, Viewer
 from .bodies import Batch, Body, parse
 from .errors import Route, language
+from .errors import body as error_body
 from .exact_json import ExactJSONResponse, dumps, loads
 from .openapi import READING, READING_ONE, SPENDING, WRITING, refusals, takes, takes_many
 from .queries import AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone
@@ -338,8 +339,8 @@ def _item_answer(item: Any, result: ledger.Receipt | BillingError, language: str
     asked = item.get("request_id") if isinstance(item, dict) else None
     request_id = asked if isinstance(asked, str) else None
     if isinstance(result, BillingError):
-        detail = result.sentence(language)
-        return dumps(schemas.ItemRefused(request_id=request_id, detail=detail, status_code=result.status))
+        said = error_body(result, language)
+        return dumps(schemas.ItemRefused(request_id=request_id, status_code=result.status, **said))
     # An ItemCharged, of which there may be thousands: without decimals, and a charge's request_id can be printed.
     return to_json({**charged(result), "request_id": request_id})
 

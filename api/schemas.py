@@ -531,6 +531,7 @@ class ItemRefused(BaseModel):
     request_id: str | None = Field(description="The item's own request_id; null where it has none.")
     error: Literal[True] = Field(default=True, description="Always true: nothing was charged.")
     detail: str = Field(description="What is wrong and what to do, in one sentence.")
+    errors: list["FieldError"] = Field(default=[], description="For 422: the fields that are wrong.")
     status_code: int = Field(description="The status that POST /charge would have answered.")
 
 

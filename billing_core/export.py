@@ -179,6 +179,7 @@ class _Texts:
             id, at, account, type, model, prompt, cached, creation, completion, reasoning, cost, amount, after, price,
             precharge, reverses, reversed_by, operator, remark, reprices, extras,
         ) in rows:  # fmt: skip
+            hold = id if type == "precharge" else precharge
             spent = _both(cost)
             if cost == -amount and cost > 0:
                 yuan, hao = spent.split(",")
@@ -188,11 +189,11 @@ class _Texts:
             tokens = (
                 ",,,," if prompt is None is completion else f"{prompt},{cached},{creation},{completion},{reasoning}"
             )
-            if precharge is reverses is reversed_by is operator is remark is reprices is extras is None:
+            if hold is reverses is reversed_by is operator is remark is reprices is extras is None:
                 rest = ",,,,,,"
             else:
                 rest = (
-                    f"{precharge or ''},{reverses or ''},{reversed_by or ''},{operators[operator]},{_cell(remark)},"
+                    f"{hold or ''},{reverses or ''},{reversed_by or ''},{operators[operator]},{_cell(remark)},"
                     f"{reprices or ''},{_cell(extras)}"
                 )
             lines.append(

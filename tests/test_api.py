@@ -255,6 +255,9 @@ def test_one_bad_charge_spoils_no_other(rich: Api) -> None:
     assert [one.get("status_code", 200) for one in results] == [200, 404, 422, 422, 402, 200]
     assert [one["request_id"] for one in results] == ["call-1", "call-2", "call-3", None, "call-4", "call-5"]
     assert [one["cost"] for one in results if "cost" in one] == [180, 180]
+    assert [[field["field"] for field in one.get("errors", [])] for one in results[1:5]] == [
+        [], ["prompt_tokens"], ["body"], []
+    ]  # fmt: skip
     assert all(one["error"] is True and one["detail"].endswith(".") for one in results[1:5])
     assert rich.balance() == 999_640
 

@@ -184,6 +184,12 @@ def test_a_limit_that_is_no_count_is_refused(api: Api, query: str) -> None:
         assert "limit" in sentence(api.send("GET", f"{path}?{query}"), 422)
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "-" + "9" * 19, "9" * 5000])
+def test_a_number_that_is_too_large_is_called_that(api: Api, number: str) -> None:
+    for asked in (f"/logs?limit={number}", f"/logs?offset={number}", f"/stats?days={number}"):
+        assert "is a larger number than this field takes" in sentence(api.send("GET", asked), 422)
+
+
 @pytest.mark.parametrize(
     "query", ["offset=-1", "offset=x", "offset=1.5", "offset=99999999999999999999", "offset=9223372036854775808"]
 )

@@ -159,7 +159,7 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
                     "cost_yuan": to_yuan(row.consumed), "cost_hao": row.consumed, "amount_yuan": to_yuan(row.amount),
                     "amount_hao": row.amount, "balance_after_yuan": to_yuan(row.balance_after),
                     "balance_after_hao": row.balance_after, "price_source": row.price_source,
-                    "precharge_id": row.precharge_id, "reverses_id": row.reverses_id, "reversed_by": row.reversed_by,
+                    "precharge_id": row.id if row.type == "precharge" else row.precharge_id, "reverses_id": row.reverses_id, "reversed_by": row.reversed_by,
                     "operator_id": row.operator_id, "remark": safe(row.remark), "reprices_id": row.reprices_id,
                     "extras": row.extras,
                 } | {

@@ -411,6 +411,9 @@ def test_an_odd_count_is_no_count(odd: object) -> None:
     if odd is not None:  # null is like leaving it out, as embeddings do
         refused({"usage": {"billed_units": {"input_tokens": odd, "output_tokens": 5}}})
         refused(chat(prompt_tokens=10, completion_tokens=odd))
+        assert counts(chat(prompt_tokens=10, completion_tokens=odd, total_tokens=15)) == (10, 5, 0, 0, 0)
+        odd_output = gemini(promptTokenCount=10, candidatesTokenCount=odd, thoughtsTokenCount=2, totalTokenCount=15)
+        assert counts(odd_output) == (10, 5, 0, 0, 2)
 
 
 def test_a_whole_float_or_decimal_is_a_count() -> None:

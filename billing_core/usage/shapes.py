@@ -17,6 +17,8 @@ def _openai(usage: Body, maker: str) -> Tokens | None:
     total = count(usage.get("total_tokens"))
     if given is None and total is not None and completion is not None:
         prompt = max(total - completion, 0)  # of an embedding all
+    if completion is None and prompt is not None and total is not None:
+        completion = max(total - prompt, 0)  # what stands there is no count
     if prompt is None or completion is None:
         return None
     reasoning = part(
@@ -87,9 +89,11 @@ def _gemini(usage: Body, _: str = "") -> Tokens | None:
     completion = main(usage, "candidatesTokenCount", "responseTokenCount")
     thoughts, tools = part(usage, "thoughtsTokenCount"), part(usage, "toolUsePromptTokenCount")
     total = part(usage, "totalTokenCount")
+    prompt = count(usage.get("promptTokenCount"))
+    if completion is None and prompt is not None and total:
+        completion = max(total - prompt - thoughts - tools, 0)  # what stands there is no count
     if completion is None:
         return None
-    prompt = count(usage.get("promptTokenCount"))
     if usage.get("promptTokenCount") is None and total:
         prompt = max(total - completion - thoughts - tools, 0)
     if prompt is None:

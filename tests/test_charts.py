@@ -44,3 +44,5 @@ def test_a_pages_charts_fit_the_schema(
     for spec in drawn:
         schemapi.validate_jsonschema(spec, alt.load_schema())
         assert spec["datasets"][spec["data"]["name"]]
+        for part in spec.get("layer", []):  # of which each draws these rows
+            assert "data" not in part

@@ -25,6 +25,7 @@ PALETTE = (
 )  # fmt: skip
 """Ten colours that colour-blind people tell apart, then the same ones lighter."""
 GREY = "#9aa3a0"
+ROWS = alt.NamedData("rows")
 LONGEST = 10
 """So many have a colour of their own on one chart; the rest is “other”."""
 HEIGHT, LEGEND_HEIGHT = 300, 14
@@ -84,7 +85,8 @@ def draw(
     chart: alt.Chart | alt.LayerChart | alt.FacetChart, data: Sequence[Mapping[str, object]], *, key: str, alt: str
 ) -> None:
     """Draw a chart of rows. `alt`: what it shows, for who can't see it."""
-    spec = chart.to_dict(validate=False) | {"data": {"name": "rows"}, "datasets": {"rows": [*data]}}
+    # Named before it is written: each layer of a chart without data would get some of its own, that is empty.
+    spec = chart.properties(data=ROWS).to_dict(validate=False) | {"datasets": {"rows": [*data]}}
     st.vega_lite_chart(spec, key=key, alt=alt)
 
 

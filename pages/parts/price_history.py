@@ -105,7 +105,7 @@ def _used(viewer: Viewer, model: str, counted: Sequence[SetPrice], now_ns: int) 
 def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
     last = max(now_ns, counted[-1].valid_from_ns) + max(DAY_NS, (now_ns - counted[0].valid_from_ns) // 20)
     ends = [*(price.valid_from_ns for price in counted[1:]), last]
-    data = []
+    data: list[dict[str, object]] = []
     for price, end in zip(counted, ends, strict=True):
         rates = as_rates(price.prices) if price.prices else None
         for part in PARTS if rates else ():
@@ -140,11 +140,10 @@ def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
             "planned:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [4, 4]]), legend=None
         ),
     )
-    today = alt.Data(values=[{"at": now_ns // 10**6}])  # type: ignore[no-untyped-call]
-    now = alt.Chart(today).mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x="at:T")
+    now = alt.Chart().mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x="at:T")
     draw(
-        alt.layer(lines, now),
-        data,
+        alt.layer(lines.transform_filter("isValid(datum.from)"), now.transform_filter("isValid(datum.at)")),
+        [*data, {"at": now_ns // 10**6}],
         key="price-steps",
         alt=_("The price over time, in steps; the table below has the figures."),
     )

@@ -89,13 +89,19 @@ def _what_would_it_cost(viewer: Viewer, rows: Sequence[Current], most_used: str 
     _decided(viewer, model, rates)
     tier = rates.tier(prompt)
     first, last = (tier.input, tier.output) if tier else (rates.input, rates.output)
-    st.markdown(
-        _(
-            "{prompt} × {input} + {completion} × {output} 元 per million tokens = **{cost} 元**",
-            prompt=count(prompt), input=price(first), completion=count(completion), output=price(last),
-            cost=yuan(rates.cost(Tokens(prompt, completion))),
-        )
-    )  # fmt: skip
+    amounts = {
+        "prompt": count(prompt), "input": price(first), "completion": count(completion), "output": price(last),
+        "cost": yuan(rates.cost(Tokens(prompt, completion))),
+    }  # fmt: skip
+    if rates.more and rates.more.call:
+        fee = price(rates.more.call)
+        words = _(
+            "{prompt} × {input} + {completion} × {output} 元 per million tokens + {fee} 元 a call = **{cost} 元**",
+            fee=fee, **amounts,
+        )  # fmt: skip
+    else:
+        words = _("{prompt} × {input} + {completion} × {output} 元 per million tokens = **{cost} 元**", **amounts)
+    st.markdown(words)
     if tier:
         st.caption(_("The price for prompts of more than {above} tokens.", above=count(tier.above)))
     return model

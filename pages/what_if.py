@@ -118,7 +118,10 @@ def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, 
         },
     )  # fmt: skip
     st.caption(
-        _("元 per million tokens, as they count now: change any of them. An empty cache price is that of input.")
+        _(
+            "元 per million tokens, as they count now: change any of them. An empty cache price is that of input. A model "
+            "that you leave as it is costs what it was charged."
+        )
     )
     wanted = {}
     for place, model in enumerate(models):

@@ -10,8 +10,10 @@ from streamlit.testing.v1 import AppTest
 from billing_core import accounts, ledger, price_rules, pricing, settings
 from billing_core.actors import SHELL
 from billing_core.database import Database
-from billing_core.rates import More
+from billing_core.errors import Invalid
+from billing_core.rates import MORE_PARTS, PARTS, More, Tier
 from billing_core.tokens import Tokens
+from pages.parts import price_dialog
 from pages.parts.price_editor import drafted
 
 MILLION = 1_000_000
@@ -353,6 +355,36 @@ def test_what_is_no_component_is_told_in_the_dialog_and_nothing_is_set(visit: Vi
     assert "“dear” is not a price. Write it in 元 per million tokens, like 18 or 0.5." in words(app)
     assert "Let it count from now on" not in buttons(app)
     assert db.read(pricing.in_force, "openai/gpt-4o") == before
+
+
+FILLED = dict.fromkeys((*PARTS, *MORE_PARTS, "call"), "") | {"input": "1", "output": "2"}
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (["100000", "", "", "", ""], "Input needs a price. Write 0 where it is free."),
+        (["100000", "1", "", "", ""], "Output needs a price. Write 0 where it is free."),
+        (["lots", "1", "1", "", ""], "“lots” is no number of tokens. Write one like 200000."),
+        (["", "1", "1", "", ""], "“” is no number of tokens. Write one like 200000."),
+    ],
+)
+def test_a_row_of_long_prompts_needs_its_length_and_prices(row: list[str], said: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        price_dialog._prices(FILLED, [row], [], [], More())
+    assert refused.value.sentence() == said
+
+
+def test_a_row_of_long_prompts_is_a_tier() -> None:
+    found = price_dialog._prices(FILLED, [["200,000", "3", "0", "", "1"]], [], [], More())
+    assert found.more == More(tiers=(Tier(200_000, 3 * MILLION, 0, None, MILLION),))
+
+
+def test_the_fee_of_a_call_stands_in_the_sum(visit: Visit, db: Database) -> None:
+    db.write(pricing.set_price, "openai/gpt-4o", MILLION, 2 * MILLION, actor=SHELL, more=More(call=10_000))
+    assert "1,000 × 1.00 + 500 × 2.00 元 per million tokens + 0.01 元 a call = **0.012 元**" in words(
+        visit("prices", "ann", **{"cost-of": "openai/gpt-4o"})
+    )
 
 
 def test_a_model_at_the_default_is_one_click_from_a_price(visit: Visit, db: Database) -> None:

@@ -40,14 +40,17 @@ PARTS = ("input", "output", "cache_read", "cache_write")
 _COLUMNS = [
     Column(N_("Model"), long=True), Column(N_("Input"), right=True), Column(N_("Output"), right=True),
     Column(N_("Cache read"), right=True), Column(N_("Cache write"), right=True), Column(N_("From")),
+    Column(N_("Further"), long=True),
 ]  # fmt: skip
 
 
 def _cells(one: Any, tz: tzinfo) -> list[Any]:
     if one.input is None:
-        return [one.model, translate(N_("retired"), language()), "", "", "", shown(one.valid_from_ns, tz)]
-    amounts = [getattr(one, part) for part in PARTS]
-    return [one.model, *("" if each is None else format_price(each) for each in amounts), shown(one.valid_from_ns, tz)]
+        return [one.model, translate(N_("retired"), language()), "", "", "", shown(one.valid_from_ns, tz), ""]
+    amounts = ["" if each is None else format_price(each) for each in (getattr(one, part) for part in PARTS)]
+    further = [translate(N_("withdrawn"), language())] if one.withdrawn else []
+    further += _further(one.more).get("further", {})
+    return [one.model, *amounts, shown(one.valid_from_ns, tz), ", ".join(further)]
 
 
 def _as_json(one: Any, tz: tzinfo) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _as_json(one: Any, tz: tzinfo) -> dict[str, Any]:
 
     return {
         "model_id": one.model, **pricing.as_yuan(one), "valid_from": iso(one.valid_from_ns, tz), "price_id": one.price_id,
-        **_further(one.more),
+        **_further(one.more), **({"withdrawn": True} if one.withdrawn else {}),
     }  # fmt: skip
 
 

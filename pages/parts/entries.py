@@ -60,10 +60,10 @@ def tokens(row: Row) -> str:
 
 
 def about(row: Row) -> str:
-    """The model, the remark, and whether it was undone."""
+    """Whether it was undone, the model, the remark."""
     remark = repricing.remark(row)
     what = [remark, row.model or ""] if row.reprices_id else [row.model or "", remark]
-    parts = [*what, _("undone by {id}", id=row.reversed_by) if row.reversed_by else ""]
+    parts = [_("undone by {id}", id=row.reversed_by) if row.reversed_by else "", *what]  # first: a narrow cell is cut
     return " · ".join(part for part in parts if part)
 
 

@@ -1,6 +1,6 @@
 """One model's whole price: the four that everybody knows, and what unfolds beside them. From → to, before it counts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from billing_core import pricing, stats
-from billing_core.errors import BillingError
+from billing_core.errors import BillingError, Invalid
 from billing_core.money import format_price, parse_price, price_yuan
 from billing_core.pricing import Change
-from billing_core.rates import FALLS_UNDER, MORE_PARTS, PARTS, PPM, More, Prices, Rates, Tier, as_rates
+from billing_core.rates import FALLS_UNDER, MORE_PARTS, PARTS, More, Prices, Rates, Tier, as_rates
 
 from . import dialog, told
 from .viewer import Viewer
@@ -136,13 +136,24 @@ def _prices(
             sorted((name, parse_price(multiple, field="service_tiers")) for name, multiple in multiples)
         ),
     )
-    first, output = (parse_price(fields[part], field=part) for part in ("input", "output"))
+    first, output = (_needed(part, fields[part], field=part) for part in ("input", "output"))
     return Prices(first, output, micro["cache_read"], micro["cache_write"], None if more == More() else more)
 
 
+def _needed(part: str, text: str, *, field: str) -> int:
+    """A price that stands for itself. Raises Invalid."""
+    if not text.strip():
+        raise Invalid(N_("{kind} needs a price. Write 0 where it is free."), field=field, kind=_(HEADINGS[part]))
+    return parse_price(text, field=field)
+
+
 def _tier(row: list[str], known: Mapping[int, Tier]) -> Tier:
-    above = parse_price(row[0], field="tiers") // PPM
-    first, output = (parse_price(text or "0", field="tiers") for text in row[1:3])
+    """A row of the table of long prompts. Raises Invalid."""
+    count = row[0].replace(",", "")
+    if not count.isdecimal() or len(count) > 10:
+        raise Invalid(N_("“{text}” is no number of tokens. Write one like 200000."), field="tiers", text=row[0])
+    above = int(count)
+    first, output = (_needed(part, text, field="tiers") for part, text in zip(TIER_PARTS, row[1:3], strict=False))
     read, write = (parse_price(text, field="tiers") if text else None for text in row[3:])
     if above in known:
         return replace(known[above], input=first, output=output, cache_read=read, cache_write=write)
@@ -173,16 +184,17 @@ def _amount(micro: int | None) -> str:
     return "–" if micro is None else format_price(micro)
 
 
-def _told(rows: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{told.plain(name)} {Decimal(price_yuan(micro)):f}" for name, micro in rows)
+def _told(rows: Iterable[tuple[str, int]], plain: Callable[[str], str] = told.plain) -> str:
+    return ", ".join(f"{plain(name)} {Decimal(price_yuan(micro)):f}" for name, micro in rows)
 
 
 def _told_tiers(tiers: Iterable[Tier]) -> str:
     return ", ".join(f"> {tier.above:,}: {format_price(tier.input)} / {format_price(tier.output)}" for tier in tiers)
 
 
-def summary(more: More | None) -> dict[str, Any]:
-    """The components beyond the four that a price has, by heading, as they are read."""
+def summary(more: More | None, plain: Callable[[str], str] = told.plain) -> dict[str, Any]:
+    """The components beyond the four that a price has, by heading, as they are read. `plain`: what keeps a name from being
+    taken for Markdown."""
     if more is None:
         return {}
     shown: dict[str, Any] = {
@@ -191,8 +203,8 @@ def summary(more: More | None) -> dict[str, Any]:
     if more.call:
         shown[_(HEADINGS["call"])] = format_price(more.call)
     for heading, text in (
-        (_("Tools"), _told(more.tools)),
-        (_("Service tiers"), _told(more.service_tiers)),
+        (_("Tools"), _told(more.tools, plain)),
+        (_("Service tiers"), _told(more.service_tiers, plain)),
         (_("Long prompts"), _told_tiers(more.tiers)),
     ):
         if text:

@@ -69,7 +69,7 @@ def history(viewer: Viewer, model: str, now_ns: int) -> None:
     columns = [
         Column(_("From"), lambda row: moment(row.valid_from_ns, viewer.tz), width=140),
         *(Column(_(HEADINGS[part]), attrgetter(part), "price", width=90) for part in PARTS),
-        Column(_("Further"), lambda row: " · ".join(f"{name} {text}" for name, text in summary(row.more).items())),
+        Column(_("Further"), lambda row: " · ".join(f"{name} {text}" for name, text in summary(row.more, str).items())),
         Column(_("What"), lambda row: _what(row, now_ns)),
     ]
     if used:

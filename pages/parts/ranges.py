@@ -31,5 +31,5 @@ def choose(viewer: Viewer, default: str) -> tuple[list[Period], str]:
     if chosen != "dates":
         return stats.chosen_periods(now_ns, chosen, viewer.tz)
     month = (today - timedelta(days=29), today)
-    dates = address.dates(_("From – to"), month, max_value=today, format="YYYY-MM-DD") or month
+    dates = address.dates(_("From – to"), month, max_value=today, format="YYYY-MM-DD", width=260) or month
     return stats.chosen_periods(now_ns, chosen, viewer.tz, dates)

@@ -697,6 +697,15 @@ def test_a_planned_price_is_withdrawn(run: Run) -> None:
     assert run("price", "withdraw", str(number)).stdout == "The planned price of a/b is withdrawn: it never counts.\n"
     assert answer("price", "list") == []
     assert refused("price", "withdraw", str(number)).startswith("The planned price of a/b has been withdrawn already.")
+    history = answer("price", "history", "a/b")
+    assert [one.get("withdrawn", False) for one in history] == [True, *[False] * (len(history) - 1)]
+    assert "withdrawn" in run("price", "history", "a/b").stdout.splitlines()[-len(history)]
+
+
+def test_a_price_with_more_than_four_parts_says_so_in_the_lists(run: Run) -> None:
+    run("price", "set", "a/b", "1", "2", "--call", "0.01", "--tier", "1000:3,4")
+    for command in (("list",), ("history", "a/b")):
+        assert "call, tiers" in run("price", *command).stdout
 
 
 def test_a_price_is_planned(run: Run) -> None:

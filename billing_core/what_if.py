@@ -111,7 +111,10 @@ def _asked(
     only = (list(people) if user_ids else None, list(names) if models else None)
     # Where no model has another price, an account's are told apart for nothing: its sums over all of them are far fewer.
     apart = bool(rates or models)
-    grouped = [_sums(tx, periods, by, by_call, *only, apart=apart or "model" in by) for by in groupings]
+    columns = (
+        _Sums._fields if rates else ("cost", "calls")
+    )  # where all costs what it did, tokens are added up for nothing
+    grouped = [_sums(tx, periods, by, by_call, *only, apart or "model" in by, columns) for by in groupings]
     rich = {model for rows in grouped for (_period, _account, model), row in rows.items() if row.priced_extras}
     looked_up = {
         model
@@ -162,24 +165,24 @@ class _Sums(NamedTuple):
 
     cost: Hao
     calls: int
-    prompt_tokens: int
-    cached_tokens: int
-    cache_creation_tokens: int
-    completion_tokens: int
-    priced_extras: int
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    cache_creation_tokens: int = 0
+    completion_tokens: int = 0
+    priced_extras: int = 0
 
 
 def _sums(
     tx: Transaction, periods: Sequence[Period], by: Sequence[str], by_call: bool,
-    accounts: Sequence[int] | None, models: Sequence[int] | None, apart: bool,
+    accounts: Sequence[int] | None, models: Sequence[int] | None, apart: bool, columns: Sequence[str],
 ) -> dict[tuple[int, int, int], _Sums]:  # fmt: skip
-    """What was used by period, account and model; all periods as one, and all accounts, unless `by` tells them apart. An
-    account's models are one, number 0, unless they are told `apart`."""
+    """What was used (`columns`: the first fields of _Sums) by period, account and model; all periods as one, and all accounts,
+    unless `by` tells them apart. An account's models are one, number 0, unless they are told `apart`."""
     spans = [(period.start_ns, period.end_ns) for period in periods]
     if "period" not in by:
         spans = [(spans[0][0], spans[-1][1])]
     found = sums.used(
-        tx, spans, _Sums._fields, of=MODEL if accounts is None and "user_id" not in by else BOTH if apart else ACCOUNT,
+        tx, spans, columns, of=MODEL if accounts is None and "user_id" not in by else BOTH if apart else ACCOUNT,
         undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=accounts, models=models,
     )  # fmt: skip
     if "user_id" not in by and accounts is not None:

@@ -7,7 +7,6 @@ nothing behind: the same key may be tried again.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from .actors import Actor
@@ -18,8 +17,7 @@ from .i18n import N_
 _ENCODER = json.JSONEncoder(sort_keys=True, default=str)
 
 
-@dataclass(frozen=True, slots=True)
-class Once:
+class Once(NamedTuple):
     """A caller's key with what is asked: the same key for something else is refused."""
 
     scope: int
@@ -36,7 +34,7 @@ class Once:
 
     def part(self, number: int) -> "Once":
         """The key of a part of the request that is done by itself; a thing in it may have the request's key as its own."""
-        return replace(self, key=f"\x1f{number}\x1f{self.key}")  # no caller's key begins so: it isn't printable
+        return self._replace(key=f"\x1f{number}\x1f{self.key}")  # no caller's key begins so: it isn't printable
 
 
 class Earlier(NamedTuple):

@@ -7,9 +7,9 @@ Whatever it refuses leaves nothing behind. `once` makes a repetition give the fi
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import FromClause, bindparam, case, func, insert, select, update
 
@@ -46,8 +46,7 @@ AHEAD_SECONDS = 300
 MAX_BALANCE = 9 * 10**18
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What an operation did. Amounts in 毫."""
 
     entry_id: int
@@ -70,8 +69,7 @@ class Receipt:
         return max(self.amount, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """One call to be charged; `once` is its request id."""
 
     user_id: str
@@ -84,8 +82,7 @@ class Charge:
     """What other models used within the same call."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Locked:
+class _Locked(NamedTuple):
     """An account's row, locked and changed by this transaction."""
 
     id: int
@@ -190,8 +187,8 @@ class _Batch:
         """By account, what has been taken off it."""
         self._granted: dict[tuple[int, str], int] = {}
         """By scope and key, the place of the charge that was granted with it."""
-        self._booked: list[tuple[int, Charge, list[tuple[Any, ...]]]] = []
-        """Granted charges: their place, and their entries without their numbers."""
+        self._booked: list[tuple[int, Charge, Hao, list[list[Any]]]] = []
+        """Granted charges: their place, their cost, and their entries, which have no number yet."""
         self._replays: dict[int, Earlier] = {}
         """Charges that were granted before, by their place."""
         self._again: dict[int, int] = {}
@@ -227,18 +224,18 @@ class _Batch:
             asked = prices.upstream(model, tokens, moment)
             balance -= one_cost
             rows.append(
-                (
-                    account.id, -one_cost, balance, one_cost, number, kept.price_id, tokens.prompt, tokens.cached,
+                [
+                    None, account.id, -one_cost, balance, one_cost, number, kept.price_id, tokens.prompt, tokens.cached,
                     tokens.cache_creation, tokens.completion, tokens.reasoning,
                     None if self._actor.account_id == account.id else self._actor.account_id,
                     at, None if at == tx.now_ns else tx.now_ns, tokens.extras and tokens.extras.as_json(),
                     asked and asked.usd, asked and asked.yuan,
-                )
+                ]
             )  # fmt: skip
             self._uses.add(account.id, number, at, one_cost, 1, tokens, _yuan(asked))
         self._accounts[item.user_id] = _Locked(account.id, balance, account.status)
         self._taken[account.id] = self._taken.get(account.id, 0) + cost
-        self._booked.append((place, item, rows))
+        self._booked.append((place, item, cost, rows))
         if item.once is not None:
             self._earlier[key] = idempotency.Earlier(item.once.fingerprint, None, None)
             self._granted[key] = place
@@ -249,28 +246,28 @@ class _Batch:
         entries, done = [], []
         receipts = dict(zip(self._replays, _receipts(tx, list(self._replays.values())), strict=True))
         numbers = self._new_numbers()
-        for place, item, rows in self._booked:
-            ids = [next(numbers) for _row in rows]
-            entries += [(number, *row) for number, row in zip(ids, rows, strict=True)]
+        for place, item, cost, rows in self._booked:
+            for row in rows:
+                row[0] = next(numbers)
+            entries += rows
+            first, *others = rows
+            ids = [row[0] for row in others]
             receipts[place] = Receipt(
-                ids[0], item.user_id, "deduct", sum(row[1] for row in rows), sum(row[3] for row in rows), rows[-1][2],
-                "active", rows[0][12], other_ids=tuple(ids[1:]),
-            )  # fmt: skip
+                first[0], item.user_id, "deduct", -cost, cost, rows[-1][3], "active", first[13], other_ids=tuple(ids)
+            )
             if item.once is not None:
-                done.append((item.once, ids[0], _answer("active", ids[1:])))
+                done.append((item.once, first[0], _answer("active", ids)))
         tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
         tx.many(_CHARGED, entries)
         idempotency.remember_all(tx, done)
         self._uses.write(tx)
-        for place, first in self._again.items():
-            receipts[place] = replace(receipts[first], replayed=True)
+        for place, granted in self._again.items():
+            receipts[place] = receipts[granted]._replace(replayed=True)
         return receipts
 
     def _new_numbers(self) -> Iterator[int]:
         """For entries."""
-        found = self._numbers or self._tx.rows(
-            *_numbers(self._tx, sum(len(rows) for _place, _item, rows in self._booked))
-        )
+        found = self._numbers or self._tx.rows(*_numbers(self._tx, sum(len(rows) for *_charge, rows in self._booked)))
         return count(found[0][1]) if self._tx.is_sqlite else iter([number for _version, number in found])
 
 
@@ -328,7 +325,7 @@ def precharge(
         insert(HOLDS).values(precharge_id=entry["id"], account_id=account.id, held=held, expires_at_ns=expires)
     )
     _note_deadline(tx, account.id)
-    return replace(_done(tx, once, user_id, account.status, entry), expires_at_ns=expires)
+    return _done(tx, once, user_id, account.status, entry)._replace(expires_at_ns=expires)
 
 
 def settle(
@@ -477,7 +474,7 @@ def reprice(
         raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
     uses = Uses()
     reversal = _reverse(tx, account, entry, reason, actor, uses)
-    account = replace(account, balance=reversal["balance_after"])
+    account = account._replace(balance=reversal["balance_after"])
     balance = _move(tx, account, -cost, consumed=cost)
     call = _Priced(entry.model_id, price_id, tokens, cost, asked)
     (charge,) = _deduct(
@@ -848,7 +845,7 @@ def _expire(tx: Transaction, account: _Locked) -> int:
         tx.connection().execute(
             update(HOLDS).where(HOLDS.c.precharge_id == hold.precharge_id).values(ended_by=entry["id"])
         )
-        account = replace(account, balance=balance)
+        account = account._replace(balance=balance)
     if holds:
         _note_deadline(tx, account.id)
     return len(holds)

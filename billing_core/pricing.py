@@ -346,8 +346,7 @@ def _builtin(known: Mapping[str, str], model: str) -> Rates:
 # What it cost upstream
 
 
-@dataclass(frozen=True, slots=True)
-class Upstream:
+class Upstream(NamedTuple):
     """What the provider asks for a call."""
 
     usd: int

@@ -259,8 +259,11 @@ class Rates:
 
     def tier(self, prompt: int) -> Tier | None:
         """The tier of a call with so many prompt tokens; None where the usual price counts."""
-        within = [tier for tier in self.more.tiers if prompt > tier.above] if self.more else []
-        return within[-1] if within else None
+        found = None
+        for tier in self.more.tiers if self.more else ():
+            if prompt > tier.above:
+                found = tier
+        return found
 
     def cost_of(self, uncached: int, cached: int, cache_creation: int, completion: int) -> Hao:
         """What so many tokens cost at the four prices alone, in 毫: each kind × its price, summed exactly, rounded up once."""

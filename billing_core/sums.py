@@ -77,11 +77,13 @@ class Uses:
                 place = (account, quarter // LONG)
                 made[place] = made.get(place, 0) + calls
         before = self._known | _calls(tx, [place for place in made if place[1] != self._now])
-        quarters: dict[Key, list[int]] = {}
+        quarters: dict[Key, list[int]] = {
+            (BOTH, quarter, account, model, kind, 0): numbers
+            for (account, model, quarter, kind), numbers in self._added.items()
+        }
         for (account, model, quarter, kind), numbers in self._added.items():
             _plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
             _plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
-            _plus(quarters, (BOTH, quarter, account, model, kind, 0), numbers)
         rows: dict[Key, list[int]] = {}
         for (of, quarter, who, what, kind, part), numbers in quarters.items():
             lengths = KEPT[of] if kind == USED else UNDONE[of]

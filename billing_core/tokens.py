@@ -15,6 +15,9 @@ MAX_TOOLS = 20
 """The most tools that one call can be charged for."""
 
 
+_NO_COUNT = N_("{name} is a count of tokens: give a whole number from 0 to {most}.")
+
+
 def _check(value: object, name: str, message: str) -> None:
     if type(value) is not int or not 0 <= value <= MOST:
         raise Invalid(message, field=name, name=name, most=MOST)
@@ -47,8 +50,7 @@ class Extras:
 
     def __post_init__(self) -> None:
         for part in EXTRA_TOKENS:
-            name = f"{part}_tokens"
-            _check(getattr(self, part), name, N_("{name} is a count of tokens: give a whole number from 0 to {most}."))
+            _check(getattr(self, part), f"{part}_tokens", _NO_COUNT)
         for tool, calls in self.tools:
             if not (isinstance(tool, str) and 1 <= len(tool) <= 100 and tool.isprintable()):
                 raise Invalid(N_("A tool's name has 1 to 100 characters, like web_search."), field="tools")
@@ -127,9 +129,9 @@ class Tokens:
     extras: Extras | None = None
 
     def __post_init__(self) -> None:
-        for part in KINDS:
-            name = f"{part}_tokens"
-            _check(getattr(self, part), name, N_("{name} is a count of tokens: give a whole number from 0 to {most}."))
+        counts = self.prompt, self.completion, self.cached, self.cache_creation, self.reasoning
+        for name, count in zip(_FIELDS, counts, strict=True):
+            _check(count, name, _NO_COUNT)
         if self.cached + self.cache_creation > self.prompt:
             message = N_(
                 "cached_tokens and cache_creation_tokens are more than prompt_tokens, which they are parts of: "
@@ -177,3 +179,4 @@ def _names(parts: Iterable[str]) -> str:
 
 KINDS = tuple(field.name for field in fields(Tokens) if field.name != "extras")
 """The counts, in the order of Tokens."""
+_FIELDS = tuple(f"{kind}_tokens" for kind in KINDS)

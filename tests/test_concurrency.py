@@ -563,10 +563,10 @@ def test_who_waits_for_an_account_holds_up_nobody_elses_new_models(postgres_data
         db.write(accounts.add, user_id, user_id, actor=SHELL)
         db.write(ledger.recharge, user_id, 10**10, actor=SHELL)
     done = threading.Event()
+    waiting = threading.Thread(target=lambda: db.write(ledger.precharge, "ann", "new/x", 1, 1, actor=SHELL))
 
     def hold(tx: Transaction) -> None:
         ledger.recharge(tx, "ann", 5, actor=SHELL)
-        waiting = threading.Thread(target=lambda: db.write(ledger.precharge, "ann", "new/x", 1, 1, actor=SHELL))
         waiting.start()
         time.sleep(0.3)
         other = threading.Thread(
@@ -576,4 +576,6 @@ def test_who_waits_for_an_account_holds_up_nobody_elses_new_models(postgres_data
         assert done.wait(20)
 
     db.write(hold)
+    waiting.join(20)
+    assert not waiting.is_alive()
     db.close()

@@ -26,6 +26,7 @@ else:
     from billing_core import keeper, signin
     from billing_core.database import open_database
     from billing_core.errors import BillingError
+    from billing_core.i18n import environment_language, translate
     from pages.parts import frame
 
     # Without this, a visit to /recharge right after the start would run pages/recharge.py alone, past any sign-in.
@@ -38,10 +39,8 @@ else:
             secret = open_database().write(signin.setup_link)
             if secret:
                 url = f"http://{config.get_option('browser.serverAddress')}:{config.get_option('server.port')}"
-                print(
-                    f"\n  Make yourself the first admin (valid once, for a day):\n\n  {url}/?setup={secret}\n",
-                    flush=True,
-                )
+                says = translate("Make yourself the first admin (valid once, for a day):", environment_language())
+                print(f"\n  {says}\n\n  {url}/?setup={secret}\n", flush=True)
         except (BillingError, OSError) as error:
             logging.getLogger("billing").error("%s", error)  # each page says the same to whoever opens it
         ended = keeper.start(open_database)

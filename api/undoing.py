@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
-from billing_core import undoing
+from billing_core import logs, undoing
 from billing_core.actors import Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import Invalid, NotFound
 from billing_core.i18n import N_
 from billing_core.idempotency import Once
-from billing_core.logs import Filters
 from billing_core.undoing import Seen, Selection
 
 from . import schemas
@@ -48,8 +47,8 @@ def selected(wanted: schemas.SelectionRequest) -> Selection | None:
     """What a request selects; None for what a job has done. Raises Invalid where it doesn't say, or says it twice."""
     start = None if wanted.start is None else moment(wanted.start, "start")
     end = None if wanted.end is None else moment(wanted.end, "end")
-    filters = Filters(wanted.user_id, start, end, wanted.model, tuple(wanted.types), wanted.search)
-    if [filters != Filters(), wanted.ids is not None, wanted.job_id is not None].count(True) != 1:
+    filters = logs.Filters(wanted.user_id, start, end, wanted.model, tuple(wanted.types), wanted.search)
+    if [not logs.shows_all(filters), wanted.ids is not None, wanted.job_id is not None].count(True) != 1:
         raise Invalid(N_("Say which entries: by filters, or ids, or job_id."), field="ids")
     if wanted.ids is not None:
         return [entry_number(one) for one in wanted.ids]

@@ -36,7 +36,6 @@ MAX_EXPONENT = 30
 """Nor is one from 10³¹ on, or below 10⁻³⁰."""
 EXACT = Context(prec=4 * MAX_DIGITS)
 """Arithmetic on a list's numbers: nothing is rounded on the way."""
-MILLION = 10**6
 
 
 @dataclass(frozen=True, slots=True)

@@ -435,6 +435,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # The log goes back into the file every 40 MB instead of every 4: a page that changes often is copied once.
     cursor.execute("PRAGMA wal_autocheckpoint = 10000")
     cursor.close()
+    # SQLite's own knows the capitals of ASCII alone.
+    connection.create_function(
+        "lower", 1, lambda text: text.lower() if isinstance(text, str) else text, deterministic=True
+    )
 
 
 def _prepare_postgres(connection: Any, record: Any) -> None:

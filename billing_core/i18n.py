@@ -6,6 +6,7 @@ compiled after a change; `locale/update.py` keeps it in step with the code.
 """
 
 import json
+import os
 import re
 from functools import cache
 from gettext import NullTranslations
@@ -85,3 +86,11 @@ def choose_language(*wishes: str | None) -> str:
             if name.split("_")[0].lower() == "en":
                 return "en"
     return "en"
+
+
+def environment_language() -> str:
+    """The language of whoever reads the console, as gettext finds it."""
+    wishes = [os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
+    if (wish := next(filter(None, wishes), None)) not in (None, "C", "POSIX"):
+        wishes = [*os.environ.get("LANGUAGE", "").split(":"), wish]
+    return choose_language(*wishes)

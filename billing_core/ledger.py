@@ -110,6 +110,7 @@ def recharge(
     if (known := _replayed(tx, once)) is not None:
         return known
     account = _lock(tx, user_id, once)
+    _check_balance(account.balance + _held(tx, account.id) + amount)  # what is held comes back
     balance = _move(tx, account, amount)
     entry = _write(tx, account.id, "recharge", amount, balance, actor, remark=remark)
     return _done(tx, once, user_id, account.status, entry)
@@ -545,10 +546,10 @@ def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor
     )  # fmt: skip
     if entry.type == "precharge":
         _end_hold(tx, account.id, entry.id or 0, row["id"])
-    if consumed and entry.model_id is not None:
-        first, sign = _first(tx, entry)
+    first, sign = _first(tx, entry)
+    if first.type in CALLS:
         for kind, at in ((UNDONE_AT_CALL, first.created_at_ns), (UNDONE_AT_REVERSAL, tx.now_ns)):
-            uses.add(account.id, entry.model_id, at, -consumed, -sign, counted(first), first.upstream_yuan, kind)
+            uses.add(account.id, _model(first), at, -consumed, -sign, counted(first), first.upstream_yuan, kind)
     return row
 
 
@@ -739,6 +740,12 @@ def _move(tx: Transaction, account: _Locked, amount: Hao, *, consumed: Hao = 0) 
         )
         .scalar_one()
     )
+
+
+def _held(tx: Transaction, account_id: int) -> Hao:
+    """What a locked account's open holds hold."""
+    open_ones = (HOLDS.c.account_id == account_id, HOLDS.c.ended_by.is_(None))
+    return int(tx.connection().execute(select(func.coalesce(func.sum(HOLDS.c.held), 0)).where(*open_ones)).scalar_one())
 
 
 def _check_balance(balance: Hao) -> None:

@@ -11,12 +11,12 @@ from typing import Any, cast
 from sqlalchemy import FromClause, case, false, func, literal_column, null, select
 from sqlalchemy.sql import Select
 
-from . import accounts, ledger, stretches, sums
+from . import accounts, ledger, pricing, stretches, sums
 from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
-from .models import ACCOUNT, ACCOUNTS, BOTH, ENTRIES, HOLDS, MODELS, PRICES, UNDONE_AT_REVERSAL
+from .models import ACCOUNT, ACCOUNTS, BOTH, ENTRIES, HOLDS, MODEL, MODELS, PRICES, UNDONE_AT_REVERSAL
 from .money import Hao
 from .text import one_line
 
@@ -196,6 +196,11 @@ def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
     return found
 
 
+def shows_all(filters: Filters) -> bool:
+    """Whether every entry passes the filters. Raises Invalid for a text that is too long."""
+    return replace(filters, search=one_line(filters.search, 500, field="search"), merged=False) == Filters()
+
+
 def _moment(filters: Filters) -> Any:
     """When a line happened."""
     e = ENTRIES.c
@@ -274,7 +279,8 @@ def _numbers(
 ) -> list[int]:
     """The numbers of a page's entries after `offset` others; `query` is for the numbers of all that pass."""
     if _is_narrow(filters) and _jumps(tx, filters):
-        counted = filters.user_id is None and not filters.merged and not filters.search
+        whole = "deduct" not in filters.types  # else the stretches are asked for more than passes
+        counted = whole and filters.user_id is None and not filters.merged and not filters.search
         windows = _windows(tx, filters, before, after, counted=counted)
         return [row[0] for row in _look(tx, query, windows, limit, offset)]
     if filters == Filters() and before is after is None:
@@ -328,10 +334,10 @@ def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | 
     if filters.search:
         kinds.append((stretches.REMARKED,))
     if filters.model:
-        rows = tx.rows("SELECT id FROM model WHERE name = ?", (filters.model,)) if filters.model.isprintable() else []
-        if not rows:
+        number = pricing.known_number(tx, filters.model)
+        if number is None:
             return None
-        kinds.append((rows[0][0],))
+        kinds.append((number,))
     if filters.types and "deduct" not in filters.types:  # they are everywhere
         known = tuple(stretches.TYPES[type] for type in filters.types if type in stretches.TYPES)
         if not known:
@@ -427,17 +433,21 @@ def raw(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> I
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """What the filters show, added up: `cost` is consumption less reversals, `recharged` recharges, both in 毫."""
+    """What the filters show, added up: `cost` is consumption, `recharged` recharges, both less their reversals, in 毫."""
 
     entries: int
     cost: Hao
     recharged: int
 
 
+_RECHARGING = (ENTRIES.c.type == "recharge") | ((ENTRIES.c.type == "reversal") & ENTRIES.c.model_id.is_(None))
+"""Entries whose amount counts as recharged: a reversal without a model undoes a recharge."""
+
+
 def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
     """Raises Invalid, Forbidden, UnknownAccount."""
     e, passing = ENTRIES.c, conditions(tx, filters, actor)
-    if (found := _of_account(tx, filters)) is not None:
+    if (found := _summed(tx, filters)) is not None:
         return found
     lines: FromClause = ENTRIES
     consumed: Any = e.cost
@@ -448,28 +458,33 @@ def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
             e.cost - func.coalesce(repriced.c.cost, 0),
         )
     cost = func.coalesce(func.sum(case((e.type.in_(stretches.CONSUMING), consumed), else_=0)), 0)
-    recharged = func.coalesce(func.sum(case((e.type == "recharge", e.amount), else_=0)), 0)
+    recharged = func.coalesce(func.sum(case((_RECHARGING, e.amount), else_=0)), 0)
     query = select(func.count(), cost, recharged).select_from(lines).where(*passing)
     known, windows = _known_total(tx, filters)
     parts = [known, *(tx.connection().execute(query.where(_within(one))).one() for one in windows)]
     return Sum(*(sum(int(one[place]) for one in parts) for place in range(3)))
 
 
-def _of_account(tx: Transaction, filters: Filters) -> Sum | None:
-    """The same of all that an account did between two moments, or of its calls (of a model), as the sums of use say it; None
-    where they don't."""
+def _summed(tx: Transaction, filters: Filters) -> Sum | None:
+    """The same of all that an account did between two moments, or of its calls (of a model), or of everybody's calls of a
+    model, as the sums of use say it; None where they don't."""
     start, end = filters.start_ns, filters.end_ns
     only_calls = set(filters.types) == set(ledger.CALLS)
     if (
-        filters.user_id is None or start is None or end is None or not 0 <= start < end < 2**62
-        or start % sums.QUARTER_NS or end % sums.QUARTER_NS
+        start is None or end is None or not 0 <= start < end < 2**62 or start % sums.QUARTER_NS or end % sums.QUARTER_NS
         or filters.search or (not only_calls and (filters.types or filters.model))
     ):  # fmt: skip
         return None
-    account = accounts.find(tx, filters.user_id).id or 0
-    of, models = ACCOUNT, None
+    models = None
     if filters.model:
-        of, models = BOTH, [number for number, name in tx.rows("SELECT id, name FROM model") if name == filters.model]
+        number = pricing.known_number(tx, filters.model)
+        models = [] if number is None else [number]
+    if filters.user_id is None:
+        if not (only_calls and filters.model) or filters.merged:
+            return None
+        used = sums.used(tx, [(start, end)], ("cost", "calls"), of=MODEL, undone=None, models=models)
+        return Sum(sum(calls for _cost, calls in used.values()), sum(cost for cost, _calls in used.values()), 0)
+    account, of = accounts.find(tx, filters.user_id).id or 0, ACCOUNT if models is None else BOTH
     undone = None if only_calls else UNDONE_AT_REVERSAL
     used = sums.used(tx, [(start, end)], ("cost", "calls"), of=of, undone=undone, accounts=[account], models=models)
     cost, entries = (sum(numbers[place] for numbers in used.values()) for place in range(2))
@@ -478,24 +493,28 @@ def _of_account(tx: Transaction, filters: Filters) -> Sum | None:
         ((entries,),) = tx.rows(_ENTRIES_WITHIN, within)
         for window in stretches.span(tx, start, end):
             last = 2**63 - 1 if window.last is None else window.last
-            recharged += tx.rows(_RECHARGED_WITHIN, (*within, window.first, last))[0][0]
+            recharged += sum(tx.rows(query, (*within, window.first, last))[0][0] for query in _RECHARGED_WITHIN)
+    if only_calls and not filters.merged:
+        return Sum(entries, cost, recharged)
     # What a repricing charged stands among the entries at the moment of the call, and in merged lines at its own, with the
     # difference; sums by the moment of reversals have all of it at its own.
     (at_call, cost_at_call), (at_own, cost_at_own, cost_before) = _repriced(tx, account, models, start, end)
-    if only_calls and filters.merged:
+    if only_calls:
         entries += at_own - at_call
         cost += cost_at_own - cost_before - cost_at_call
     elif filters.merged:
         entries -= at_call  # and what it undid is left out at its own
-    elif not only_calls:
+    else:
         cost += cost_at_call - cost_at_own
     return Sum(entries, cost, recharged)
 
 
 _ENTRIES_WITHIN = "SELECT count(*) FROM entry WHERE account_id = ? AND created_at_ns >= ? AND created_at_ns < ?"
-_RECHARGED_WITHIN = (  # + : not by the index entry_at, where there are many calls for each recharge
-    "SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entry WHERE account_id = ? AND type = 'recharge' "
+_RECHARGED_WITHIN = tuple(  # + : not by the index entry_at, where there are many calls for each recharge
+    f"SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entry WHERE account_id = ? AND {which} "
     "AND +created_at_ns >= ? AND +created_at_ns < ? AND id >= ? AND id <= ?"
+    # as the indexes entry_recharge and entry_rare_of_account say it
+    for which in ("type = 'recharge'", f"type IN {_RARE} AND type = 'reversal' AND model_id IS NULL")
 )
 
 
@@ -524,10 +543,12 @@ def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao
     start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
     if filters.user_id is None and not filters.merged and not filters.search and not (filters.model and filters.types):
         kinds = [stretches.TYPES[type] for type in filters.types if type in stretches.TYPES]
-        if filters.model.isprintable() and filters.model:
-            kinds = [row[0] for row in tx.rows("SELECT id FROM model WHERE name = ?", (filters.model,))]
+        if (number := pricing.known_number(tx, filters.model)) is not None:
+            kinds.append(number)
         if kinds or not (filters.model or filters.types):
             return stretches.totals(tx, start, end, kinds)
+    if filters.search and filters.user_id is None:  # few entries have a remark
+        return (0, 0, 0), list(_windows(tx, filters, None, None))
     return (0, 0, 0), stretches.span(tx, start, end)
 
 

@@ -408,7 +408,7 @@ class StretchHolds(SQLModel, table=True):
     consumed: Hao = Field(default=0, sa_column=_int(server_default="0"))
     """毫: the cost of calls among them, less what reversals among them undid."""
     recharged: Hao = Field(default=0, sa_column=_int(server_default="0"))
-    """毫: what recharges among them added."""
+    """毫: what recharges among them added, less what reversals among them took off again."""
 
 
 class Audit(SQLModel, table=True):

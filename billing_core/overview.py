@@ -4,7 +4,6 @@ Everything here comes from sums and from the few entries that people make; nothi
 are 毫.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -12,7 +11,7 @@ from . import accounts, ledger, stats, stretches
 from .actors import Actor
 from .balances import balances_of
 from .database import Transaction
-from .models import Account
+from .models import UNDONE_AT_REVERSAL, Account
 from .money import Hao
 from .stats import Period
 
@@ -97,25 +96,29 @@ def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Mont
 
 
 _MOVED = """
-WITH RECURSIVE undone(amount, at_ns, reverses_id) AS (
-    SELECT amount, created_at_ns, reverses_id FROM entry
+WITH RECURSIVE undone(amount, at_ns, reverses_id, times) AS (
+    SELECT amount, created_at_ns, reverses_id, 1 FROM entry
     WHERE account_id = ? AND id >= ? AND type IN ('refund', 'expire', 'reversal')
     UNION ALL
-    SELECT undone.amount, undone.at_ns, up.reverses_id FROM undone JOIN entry up ON up.id = undone.reverses_id
+    SELECT undone.amount, undone.at_ns, up.reverses_id, times + 1 FROM undone JOIN entry up ON up.id = undone.reverses_id
     WHERE up.reverses_id IS NOT NULL
 )
 SELECT amount, created_at_ns FROM entry WHERE account_id = ? AND id >= ? AND type = 'recharge'
 UNION ALL
-SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.reverses_id WHERE first.type = 'recharge'
+SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.reverses_id
+WHERE first.type IN ('recharge', 'refund', 'expire') OR (first.type = 'precharge' AND times > 1)
 """
-"""What people moved on an account since an entry: recharges and their reversals, and reversals of those. All types of the
-index entry_rare_of_account are named, or SQLite doesn't see that it fits."""
+"""What people moved on an account since an entry, beside calls and what is held: recharges, and reversals of all but calls;
+that of a hold gives back what was held, as its end does. All types of the index entry_rare_of_account are named, or SQLite
+doesn't see that it fits."""
 
 
-def balances(tx: Transaction, shown: Overview, spent: Sequence[Hao], *, tz: ZoneInfo) -> list[int]:
-    """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was
-    `spent` each day and by what people put on and took off since."""
+def balances(tx: Transaction, shown: Overview, *, actor: Actor, tz: ZoneInfo) -> list[int]:
+    """The balance at the end of each of the last DAYS days, holds not counted: reckoned back from today's by what was spent
+    each day and by what people put on and took off since. What was undone had been spent until then; a late call counts on
+    its own day."""
     days = last_days(tx, tz)
+    spent = stats.spent(tx, days, actor=actor, user_id=shown.user_id, undone=UNDONE_AT_REVERSAL)
     account_id = accounts.find(tx, shown.user_id).id
     since = min(window.first for window in stretches.span(tx, days[0].start_ns, None))
     rows = tx.rows(_MOVED, (account_id, since, account_id, since))

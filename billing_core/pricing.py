@@ -5,6 +5,10 @@ the past, booked late, is charged at the price of its time; where the model's fi
 
 Which price applies: the model's own, else that of the model which a rule names (see price_rules), else the built-in
 catalogue's, else the default.
+
+A price is called `Prices` as somebody writes it, `Rates` as it counts (both in rates.py), `SetPrice` as a step of a model's
+history, `Current` as a line of the list of all models, and `Listed` as a catalogue has it, in its own currency
+(catalogues.py).
 """
 
 import json
@@ -45,14 +49,15 @@ def clean_model(name: str) -> str:
     return name
 
 
-def _known_number(tx: Transaction, name: str) -> int | None:
+def known_number(tx: Transaction, name: str) -> int | None:
+    """The number of the model called `name`, None where nothing has that name."""
     rows = tx.rows("SELECT id FROM model WHERE name = ?", (name,)) if name.isprintable() else []
     return rows[0][0] if rows else None
 
 
 def model_number(tx: Transaction, name: str) -> int:
     """The number of the model called `name`, made where it is new."""
-    found = _known_number(tx, name)
+    found = known_number(tx, name)
     if found is None:
         ((found,),) = tx.rows("INSERT INTO model (name) VALUES (?) RETURNING id", (name,))
     return found
@@ -102,7 +107,7 @@ _FIRST_PRICE = f"{_SET} ORDER BY valid_from_ns, id DESC LIMIT 1"
 
 
 def _own(tx: Transaction, model: str, at_ns: int) -> Rates | None:
-    number = _known_number(tx, model)
+    number = known_number(tx, model)
     return None if number is None else _set_price(tx, number, at_ns)
 
 
@@ -239,7 +244,7 @@ class InForce:
 
     def _number(self, model: str) -> int | None:
         if model not in self._numbers:
-            self._numbers[model] = _known_number(self._tx, model)
+            self._numbers[model] = known_number(self._tx, model)
         return self._numbers[model]
 
     def kept(self, model: str, at_ns: int) -> tuple[int, Rates]:

@@ -80,48 +80,43 @@ _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$MIIRqgvgQbgj220jfp0MPA$YfwJSVjtjSU0zzV
 
 
 def check_password(db: Database, user_id: str, password: str) -> Account:
-    """The account, where the password is right; a wrong one is counted. Argon2 runs outside of any transaction.
+    """The account, where the password is right. Each try counts as a wrong one before it is known to be none, so that many
+    at once wait for each other as well. Argon2 runs outside of any transaction.
 
     Raises NotSignedIn, TooManyTries while the name has to wait, Forbidden where the password is right but the account
     is frozen.
     """
     user_id = user_id.strip()[:100]
     known = user_id.isprintable()  # no account has another id, and Postgres can't be asked for one with a NUL
-    account = db.read(_account_to_try, user_id) if known else None
+    account, tries = db.write(_count_try, user_id) if known else (None, 0)
     if not _matches(account.password_hash if account else None, password):
-        if known:
-            db.write(_count_wrong_try, user_id)
+        if tries in _TRIES_NOTED:
+            db.write(_note_locked, user_id, tries)
         raise NotSignedIn(N_("The id or the password is wrong."))
     assert account is not None
+    db.write(_forget_tries, user_id)
     if account.status == "frozen":
         raise Forbidden(N_("This account is frozen. Ask one of your team's admins."))
-    db.write(_forget_wrong_tries, user_id)
     return account
 
 
-def _account_to_try(tx: Transaction, user_id: str) -> Account | None:
-    tries = tx.session.get(SignInTries, user_id)
+def _count_try(tx: Transaction, user_id: str) -> tuple[Account | None, int]:
+    """The account, if there is one, and the tries in a row with this one. Raises TooManyTries."""
+    tries = tx.session.get(SignInTries, user_id, with_for_update=True)
     if tries and tries.retry_at_ns > tx.now_ns:
         raise TooManyTries(
             N_("Too many wrong tries for this id. Try again in {seconds} s."),
             seconds=-((tx.now_ns - tries.retry_at_ns) // SECOND),
         )
-    account = tx.session.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
-    if account:
-        tx.session.expunge(account)
-    return account
-
-
-def _count_wrong_try(tx: Transaction, user_id: str) -> None:
-    tries = tx.session.get(SignInTries, user_id, with_for_update=True) or SignInTries(
-        user_id=user_id, failures=0, retry_at_ns=0
-    )
+    tries = tries or SignInTries(user_id=user_id, failures=0, retry_at_ns=0)
     tries.failures += 1
     wait = min(2 ** (tries.failures - FREE_TRIES), MAX_WAIT_SECONDS) if tries.failures >= FREE_TRIES else 0
     tries.retry_at_ns = tx.now_ns + wait * SECOND
     tx.session.add(tries)
-    if tries.failures in _TRIES_NOTED:
-        _note_locked(tx, user_id, tries.failures)
+    account = tx.session.exec(select(Account).where(Account.user_id == user_id)).one_or_none()
+    if account:
+        tx.session.expunge(account)
+    return account, tries.failures
 
 
 _TRIES_NOTED = {FREE_TRIES * 2**times for times in range(40)}
@@ -135,7 +130,7 @@ def _note_locked(tx: Transaction, user_id: str, tries: int) -> None:
         audit.note(tx, replace(SHELL, origin="page"), "session.locked", user_id, tries=tries)
 
 
-def _forget_wrong_tries(tx: Transaction, user_id: str) -> None:
+def _forget_tries(tx: Transaction, user_id: str) -> None:
     tx.connection().execute(delete(SignInTries).where(col(SignInTries.user_id) == user_id))
 
 

@@ -136,12 +136,13 @@ def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> 
         )  # fmt: skip
     if last < first:
         raise Invalid(N_("The range ends before it begins. Swap the two dates."), field="range")
-    if (last - first).days * (24 if granularity == "hour" else 1) > MAX_PERIODS:
+    days = (last - first).days
+    if {"hour": 24 * days, "day": days, "month": days // 28}[granularity] > MAX_PERIODS:
         raise Invalid(N_("The range is too long for periods this short. Choose longer periods."), field="range")
     if granularity == "month":
         return _months(first, last, tz)
-    days = _days(first, last, tz)
-    return _hours(days[0].start_ns, days[-1].end_ns, tz) if granularity == "hour" else days
+    whole = _days(first, last, tz)
+    return _hours(whole[0].start_ns, whole[-1].end_ns, tz) if granularity == "hour" else whole
 
 
 def joined(periods: Sequence[Period]) -> Period:
@@ -221,16 +222,17 @@ def _only(tx: Transaction, user_id: str | None) -> list[int] | None:
 
 
 def _used(
-    tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, only: Sequence[int] | None
-) -> sums.Found:
-    """See sums.used; `only` of these accounts."""
+    tx: Transaction, periods: Sequence[Period], columns: Sequence[str], *, of: int, only: Sequence[int] | None,
+    undone: int | None = None,
+) -> sums.Found:  # fmt: skip
+    """See sums.used; `only` of these accounts; reversals count where the setting says, unless `undone` does."""
     if not periods:
         return {}
-    by_call = settings.read(tx)["reversals_count_in"] == "call"
-    return sums.used(
-        tx, [(period.start_ns, period.end_ns) for period in periods], columns,
-        of=of, undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=only,
-    )  # fmt: skip
+    if undone is None:
+        by_call = settings.read(tx)["reversals_count_in"] == "call"
+        undone = UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL
+    spans = [(period.start_ns, period.end_ns) for period in periods]
+    return sums.used(tx, spans, columns, of=of, undone=undone, accounts=only)
 
 
 def totals(used: Sequence[Used]) -> list[Used]:
@@ -276,12 +278,16 @@ def margins(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id
     return sorted((one for one in found if one.cost or one.asked), key=lambda one: (-one.cost, one.name))
 
 
-def spent(tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None) -> list[int]:
-    """The cost of each period, in 毫."""
+def spent(
+    tx: Transaction, periods: Sequence[Period], *, actor: Actor, user_id: str | None, undone: int | None = None
+) -> list[int]:
+    """The cost of each period, in 毫. `undone`: where reversals count, UNDONE_AT_CALL or UNDONE_AT_REVERSAL; None: where the
+    setting says. Raises Forbidden, UnknownAccount."""
     costs = [0] * len(periods)
     actor.must_see(user_id)
     of = MODEL if user_id is None else ACCOUNT
-    for (period, _account, _model), (cost,) in _used(tx, periods, ("cost",), of=of, only=_only(tx, user_id)).items():
+    found = _used(tx, periods, ("cost",), of=of, only=_only(tx, user_id), undone=undone)
+    for (period, _account, _model), (cost,) in found.items():
         costs[period] += cost
     return costs
 

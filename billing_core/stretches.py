@@ -71,7 +71,7 @@ def contents(number: int, rows: Sequence[Sequence[Any]], before: Stretch | None)
             places.setdefault(kind, []).append(place)
             if type in CONSUMING:
                 consumed[kind] = consumed.get(kind, 0) + row[5]
-            elif type == "recharge":
+            if type == "recharge" or (type == "reversal" and model is None):  # which undoes a recharge
                 recharged[kind] = recharged.get(kind, 0) + row[3]
         moments.append(row[17])
         if row[20] is not None and row[18] is not None:  # a repricing's charge is shown at its own moment to a member
@@ -172,7 +172,7 @@ def windows(tx: Transaction, wanted: Wanted, *, oldest_first: bool = False, coun
         yield Window(-(2**63), None)
         return
     following = Window(known.last_id + 1, None)
-    found = _windows(_candidates(tx, wanted, known, oldest_first), single=counted)
+    found = _windows(_candidates(tx, wanted, known, oldest_first, counted), single=counted)
     if oldest_first:
         yield from found
         yield following
@@ -288,7 +288,9 @@ _Candidate = tuple[int, int, int, int | None, str | None]
 """A stretch that may hold what is wanted: number, first and last id, how many entries, their distances."""
 
 
-def _candidates(tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: bool) -> Iterator[_Candidate]:
+def _candidates(
+    tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: bool, counted: bool
+) -> Iterator[_Candidate]:
     low, high = _numbers(tx, wanted, known)
     where: list[tuple[str, tuple[int, ...]]] = []
     # One kind leads: its rows are few where it is rare, and say which entries. Of the others it is enough that they are there.
@@ -312,7 +314,7 @@ def _candidates(tx: Transaction, wanted: Wanted, known: Stretch, oldest_first: b
         f"ORDER BY {numbers}.number {'' if oldest_first else 'DESC'} LIMIT ?"
     )
     asked = [number for _, numbers in where for number in numbers]
-    exact = not any(kinds is not lead for kinds in wanted.kinds) and wanted == Wanted(wanted.kinds)
+    exact = counted and not any(kinds is not lead for kinds in wanted.kinds) and wanted == Wanted(wanted.kinds)
     limit = SPAN * 4 if lead else SPAN
     while low <= high:
         rows = tx.rows(query, (*asked, low, high, limit))

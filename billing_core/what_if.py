@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from . import settings, sums
 from .actors import Actor
 from .database import Transaction
-from .models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL
+from .models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
 from .money import Hao
 from .rates import PPM, Prices, Rates, as_rates
 from .stats import Period
@@ -115,7 +115,8 @@ def _asked(
         _Sums._fields if rates else ("cost", "calls")
     )  # where all costs what it did, tokens are added up for nothing
     grouped = [_sums(tx, periods, by, by_call, *only, apart or "model" in by, columns) for by in groupings]
-    rich = {model for rows in grouped for (_period, _account, model), row in rows.items() if row.priced_extras}
+    priced = [number for number, name in names.items() if name in rates]
+    rich = _rich(tx, priced, sums.long_period(periods[0].start_ns), sums.long_period(periods[-1].end_ns - 1))
     looked_up = {
         model
         for rows in grouped
@@ -148,6 +149,19 @@ def _asked(
     return answers
 
 
+def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[int]:
+    """Those of the models that may have, in periods of sums.LONG from one to another, calls of which the four counts don't
+    say all that they cost, or reversals of such calls. Sums of use say which have none: but for reversals they only grow, so
+    that nothing in them cancels out."""
+    rows = tx.rows(
+        f"SELECT DISTINCT model_id, kind, CASE WHEN period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM usage_sum WHERE of = {MODEL} "
+        f"AND length = {sums.LONG} AND (kind <> {USED} OR priced_extras > 0)",
+        (first, last),
+    )
+    ever = {model for model, kind, _within in rows if kind == USED}
+    return {model for model, kind, within in rows if within and (kind == USED or model in ever)} & set(models)
+
+
 def _names(tx: Transaction, query: str, only: Sequence[str]) -> dict[int, str]:
     return {number: name for number, name in tx.rows(query) if not only or name in only}
 
@@ -169,7 +183,6 @@ class _Sums(NamedTuple):
     cached_tokens: int = 0
     cache_creation_tokens: int = 0
     completion_tokens: int = 0
-    priced_extras: int = 0
 
 
 def _sums(

@@ -65,7 +65,7 @@ def standing(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> St
     shown = overview.one(tx, user_id, actor=actor, tz=tz)
     months = overview.months(tx, user_id, actor=actor, tz=tz)
     spent = stats.spent(tx, overview.last_days(tx, tz), actor=actor, user_id=user_id)
-    return shown, months, spent, overview.balances(tx, shown, spent, tz=tz)
+    return shown, months, spent, overview.balances(tx, shown, actor=actor, tz=tz)
 
 
 def figures(mine: overview.Overview, months: overview.Months, daily: list[int], balances: list[int]) -> None:

@@ -16,7 +16,7 @@ from .parts.words import _
 def page(viewer: Viewer) -> None:
     st.title(_("My account"), anchor=False)
     rights = _("admin") if viewer.is_admin else _("member")
-    st.markdown(f"{told.plain(viewer.actor.name)} · `{viewer.user_id}` · {rights}")
+    st.markdown(f"{told.plain(viewer.actor.name)} · {told.plain(viewer.user_id)} · {rights}")
     st.subheader(_("Statements"), anchor=False)
     statements.show(viewer, viewer.user_id)
     left, right = st.columns(2, gap="large")

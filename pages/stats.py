@@ -172,7 +172,15 @@ def _margin(viewer: Viewer, periods: list[Period], user_id: str | None) -> None:
 
 
 def _csv(viewer: Viewer, periods: list[Period], granularity: str, user_id: str | None, by: str) -> None:
+    days = {"first": periods[0].start.date().isoformat(), "last": periods[-1].start.date().isoformat()}
+    if st.session_state["range"] == "24h":  # no whole days: the file has the last 24 hours without any
+        days = {}
     csv_link(
-        "stats", user_id=user_id, all="" if user_id else "true", by=by, granularity=granularity,
-        first=periods[0].start.date().isoformat(), last=periods[-1].start.date().isoformat(), timezone=viewer.tz.key,
-    )  # fmt: skip
+        "stats",
+        user_id=user_id,
+        all="" if user_id else "true",
+        by=by,
+        granularity=granularity,
+        timezone=viewer.tz.key,
+        **days,
+    )

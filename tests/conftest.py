@@ -182,5 +182,8 @@ def visit(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Visit:
 
 @pytest.fixture
 def visit_db(sqlite_url: str) -> Database:
-    """The database that `visit` opens pages on."""
-    return open_database(sqlite_url)
+    """The database that `visit` opens pages on. Its clock stands still, so that no day or month ends within a test."""
+    db = open_database(sqlite_url)
+    now = db.clock()
+    db.clock = lambda: now
+    return db

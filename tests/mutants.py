@@ -34,7 +34,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "the order in which Postgres locks rows",
     ),
     (
-        r"x__without_due$|x__known_number$|x_model_number$|x__numbers$",
+        r"x__without_due$|x_known_number$|x_model_number$|x__numbers$",
         r"^\+.*(rows\(.(select|insert|SELECT [A-Z]+ FROM|INSERT INTO MODEL)|return .(select|SELECT VERSION))",
         "SQL's words and names in either case are the same",
     ),

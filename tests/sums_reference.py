@@ -49,10 +49,12 @@ def sums_of(entries: Iterable[Any]) -> Sums:
                 add(of, length, at_ns, call, kind, numbers)
 
     for row in by_id.values():
-        if row.type == "reversal" and row.cost and row.model_id is not None:
+        if row.type == "reversal":
             call, sign = by_id[row.reverses_id], -1
             while call.reverses_id is not None:
                 call, sign = by_id[call.reverses_id], -sign
+            if call.type not in ("deduct", "settle"):
+                continue
             undo(call.created_at_ns, call, UNDONE_AT_CALL, _numbers(call, row.cost, sign))
             undo(row.created_at_ns, call, UNDONE_AT_REVERSAL, _numbers(call, row.cost, sign))
     for row in used:

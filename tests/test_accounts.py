@@ -123,6 +123,8 @@ def test_the_search_finds_every_word_in_id_name_or_email_and_takes_signs_for_sig
 
     assert found("") == ["bob-2", "ann", "bob_1"]  # by name
     assert found("LEE example") == ["ann"]
+    add(db, "elo", "Élodie")
+    assert found("éLODIE") == ["elo"]
     assert found("李") == ["bob_1"]
     assert found("bob_") == ["bob_1"]
     assert found("%") == ["bob-2"]

@@ -11,7 +11,7 @@ from conftest import NOON, SECOND, Clock
 from billing_core import accounts, ledger, logs, pricing
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
-from billing_core.database import Database
+from billing_core.database import Database, Transaction
 from billing_core.errors import (
     BillingError,
     Conflict,
@@ -689,3 +689,17 @@ def test_a_repeated_call_that_names_its_time_is_known_though_the_clock_was_set_b
     clock.forward(seconds=-3600)
     again = db.write(ledger.charge, *call, actor=SHELL, created_at_ns=clock.now_ns + 3600 * 10**9, once=once)
     assert (again.entry_id, again.replayed) == (first.entry_id, True)
+
+
+def test_what_is_held_counts_towards_the_most_that_a_balance_can_be(db: Database, ann: str, clock: Clock) -> None:
+    def fill(tx: Transaction) -> None:
+        for _ in range(ledger.MAX_BALANCE // MAX_HAO):
+            ledger.recharge(tx, ann, MAX_HAO, actor=SHELL)
+
+    db.write(fill)
+    held = db.write(ledger.precharge, ann, "some/model", 1000, 0, actor=SHELL, ttl_seconds=60)
+    with pytest.raises(Invalid, match="larger than the ledger can hold"):
+        db.write(ledger.recharge, ann, held.cost, actor=SHELL)
+    clock.forward(seconds=61)
+    ledger.note_expired(db)
+    assert db.read(lambda tx: ledger.balance(tx, accounts.find(tx, ann))) == ledger.MAX_BALANCE

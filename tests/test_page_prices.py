@@ -441,3 +441,31 @@ def test_a_list_is_looked_through_applied_and_undone(visit: Visit, db: Database)
     assert db.read(pricing.in_force, "openai/gpt-4o").parts == before.parts
     assert db.read(pricing.changes)[0].undone
     assert change.what.startswith("genai-prices")
+
+
+def test_a_price_that_somebody_else_has_changed_is_not_overwritten_in_its_dialog(visit: Visit, db: Database) -> None:
+    app = press(visit("prices", "boss"), "All of its price…")
+    write(app, "price of one model input", "20")
+    app.run()
+    db.write(pricing.set_price, "openai/gpt-4o", 18 * MILLION, 90 * MILLION, actor=SHELL)
+    press(app, "Let it count from now on")
+    assert "Somebody else has changed the price of openai/gpt-4o in the meantime" in words(app)
+    assert set_prices(db)["openai/gpt-4o"] == (18 * MILLION, 90 * MILLION, None, None)
+
+
+def test_nor_by_a_list(visit: Visit, db: Database) -> None:
+    app = visit("prices", "boss")
+    next(one for one in app.toggle if one.key == "choose-list").set_value(True).run()
+    db.write(pricing.set_price, "openai/gpt-4o", 19 * MILLION, 72 * MILLION, actor=SHELL)
+    next(one for one in app.button if one.key == "list-apply").click().run()
+    assert "Somebody else has changed the price of openai/gpt-4o in the meantime" in words(app)
+    assert set_prices(db)["openai/gpt-4o"] == (19 * MILLION, 72 * MILLION, None, None)
+    assert not db.read(pricing.changes)
+
+
+def test_a_model_that_has_only_plans_was_used_at_none_of_its_prices(visit: Visit, db: Database) -> None:
+    db.write(pricing.set_price, "a/planned", 1, 1, actor=SHELL, valid_from_ns=db.clock() + 10**15)
+    app = visit("prices", "boss", model="a/planned")
+    next(one for one in app.toggle if one.key == "price-used").set_value(True).run()
+    assert not app.exception, app.exception
+    assert not app.error

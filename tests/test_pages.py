@@ -335,3 +335,40 @@ def test_a_key_is_shown_once_and_revoked(visit: Visit, team: Database) -> None:
     press(app, "Revoke it: programs that use it are refused")
     with pytest.raises(signin.NotSignedIn):
         team.read(signin.key_actor, secret)
+
+
+@pytest.mark.parametrize("page", ["logs", "stats", "what-if"])
+@pytest.mark.parametrize(
+    "dates", ["2025-01-01..2999-01-01", "2998-01-01..2999-01-01", "2025-02-01..2025-01-01", "2001-01-01..2025-01-01"]
+)
+def test_dates_in_a_link_may_be_any(visit: Visit, team: Database, page: str, dates: str) -> None:
+    app = visit(page, "boss", range="dates", dates=dates)
+    assert titles(app)
+    assert all("ends before it begins" in said for said in errors(app))
+
+
+def test_names_and_models_are_no_markdown_where_an_entry_is_opened(visit: Visit, team: Database) -> None:
+    model = "a`![x](https://example.com/x.png)`b"
+    entry = team.write(ledger.charge, "ann", model, Tokens(1, 1), actor=SHELL).entry_id
+    app = visit("logs", "boss")
+    app.session_state["dialog"], app.session_state["dialog page"] = ("entry", (entry,)), "logs"
+    app.run()
+    (facts,) = [one.value for one in app.markdown if "**Model**" in one.value]
+    assert "![x]" not in facts
+    assert "*A*" not in facts
+
+
+def test_the_file_of_24_hours_holds_24_hours(visit: Visit, team: Database) -> None:
+    def link(chosen: str) -> str:
+        app = visit("stats", "boss", range=chosen)
+        assert not app.exception, app.exception
+        return next(found for one in app.get("link_button") if "stats.csv" in (found := one.proto.url))
+
+    assert "first=" not in link("24h")
+    assert "first=" in link("7d")
+
+
+def test_what_goes_wrong_is_said_in_the_viewer_s_language(visit: Visit, team: Database) -> None:
+    team.write(accounts.choose, actor=signin.actor_of(team.read(accounts.find, "ann")), language="zh_CN", timezone=None)
+    (said,) = errors(visit("stats", "ann", range="dates", dates="2025-02-01..2025-01-01"))
+    assert "。" in said

@@ -159,8 +159,12 @@ DAILY: dict[str, Callable[[Transaction], Any]] = {
     "the accounts' days": lambda tx: stats.spent_by(tx, days(), actor=SHELL, user_ids=["ann", "bob"]),
     "an account": lambda tx: overview.one(tx, "ann", actor=SHELL, tz=UTC),
     "an account's balances": lambda tx: overview.balances(
-        tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), [0] * 30, tz=UTC
+        tx, overview.one(tx, "ann", actor=SHELL, tz=UTC), actor=SHELL, tz=UTC
     ),
+    "everybody's calls of a model": lambda tx: logs.total(
+        tx, Filters(**DAYS, model="some/model", types=ledger.CALLS), actor=SHELL
+    ),
+    "everybody's remarks": lambda tx: logs.total(tx, Filters(**DAYS, search="mistake"), actor=SHELL),
     "stats by model": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="model"),
     "stats by account": lambda tx: stats.usage(tx, days(), actor=SHELL, user_id=None, by="account"),
     "stats of the accounts that are drawn": lambda tx: stats.by_account(
@@ -185,7 +189,7 @@ def test_what_is_read_every_day_never_reads_the_whole_ledger(
 
 def test_balances_of_a_month_are_reckoned_from_what_came_since(sealed: Database) -> None:
     shown = sealed.read(overview.one, "ann", actor=SHELL, tz=UTC)
-    plans = steps(sealed, lambda: sealed.read(overview.balances, shown, [0] * 30, tz=UTC))
+    plans = steps(sealed, lambda: sealed.read(overview.balances, shown, actor=SHELL, tz=UTC))
     (moved,) = [plan for plan in plans if any("entry_recharge" in step for step in plan)]
     assert any("entry_rare_of_account" in step for step in moved), moved
     if sealed.is_sqlite:

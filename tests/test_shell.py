@@ -457,8 +457,9 @@ def test_rounds_by_another_model_are_charged_at_its_price(run: Run, db: Database
     ]
     usage = {"input_tokens": 100, "output_tokens": 20, "iterations": rounds}
     body = {"type": "message", "model": "claude", "usage": usage}
-    run("charge", ann, "team/claude", "--response", "-", "--request-id", "r", input=json.dumps(body))
-    run("charge", ann, "team/claude", "--response", "-", "--request-id", "r", input=json.dumps(body))
+    asked = ("charge", ann, "team/claude", "--response", "-", "--request-id", "r", "--json")
+    first, again = (json.loads(run(*asked, input=json.dumps(body)).stdout) for _ in range(2))
+    assert again == first | {"replayed": True}
     rows = db.read(logs.page, logs.Filters(types=("deduct",)), actor=SHELL)
     assert {(row.model, row.prompt_tokens) for row in rows} == {("other", 1000), ("team/claude", 100)}
     assert len(rows) == 2

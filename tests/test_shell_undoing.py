@@ -29,7 +29,7 @@ def balance(db: Database) -> int:
 
 
 def test_it_shows_what_it_will_do_and_asks(calls: list[int], db: Database) -> None:
-    filters = ("--user", "ann", "--type", "deduct", "--from", "2025-06-15", "--to", "2025-06-15")
+    filters = ("--account", "ann", "--type", "deduct", "--since", "2025-06-15", "--until", "2025-06-15")
     answered = invoke("reverse-many", *filters, "--reason", "a wrong price", input="n\n", code=1)
     assert "To be reversed: 3 of 3 selected entries (3 × Charge), +0.054 元 in all." in answered.stderr
     assert "ann: 99.946 → 100.00 元 (3 entries)" in answered.stderr
@@ -58,6 +58,7 @@ def test_one_way_of_saying_which_is_needed_and_a_reason(calls: list[int]) -> Non
     for wrong in (
         ["--reason", "x"],
         ["--user", "ann", "--job", "1", "--reason", "x"],
+        ["--search", " ", "--reason", "x"],
         ["--resume", "1", "--model", "m"],
     ):
         assert "Say which entries" in invoke("reverse-many", *wrong, code=2).stderr

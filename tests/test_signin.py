@@ -305,3 +305,16 @@ def test_a_key_says_when_it_was_last_used(db: Database, ann: Actor, clock: Clock
     clock.forward(seconds=5)
     db.write(signin.touch_key, key.id or 0)
     assert db.read(signin.key_actor, secret)[1].last_used_at_ns == clock.now_ns
+
+
+def test_many_tries_at_once_wait_as_if_they_came_one_by_one(db: Database, ann: Actor) -> None:
+    def attempt(_n: int) -> type[Exception]:
+        try:
+            signin.check_password(db, ann.user_id, "wrong password")
+        except (NotSignedIn, TooManyTries) as error:
+            return type(error)
+        raise AssertionError("signed in")
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(attempt, range(12)))
+    assert told.count(NotSignedIn) == signin.FREE_TRIES

@@ -48,6 +48,9 @@ def ledgers(db: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Data
                 pricing.set_price(tx, "common/model", 10**9, 1, actor=SHELL)
             if n == 70:
                 ledger.reprice(tx, call.entry_id, price, "dear", actor=SHELL)
+            if n == 80:
+                wrong = ledger.recharge(tx, "ann", 70_000, actor=SHELL, remark="second")
+                ledger.reverse(tx, wrong.entry_id, "Mistake", actor=SHELL)
 
     db.write(write)
     clock.forward(days=30)

@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sums_reference import NUMBERS, expected, kept
 
-from billing_core import accounts, ledger, pricing, sums
+from billing_core import accounts, ledger, pricing, stats, sums
+from billing_core import settings as our_settings
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.check import check
+from billing_core.database import Database, Transaction, migrate
 from billing_core.ledger import Charge, Receipt
 from billing_core.models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
 from billing_core.sums import LONG, QUARTER_NS
 from billing_core.tokens import Tokens
+from billing_core.zones import zone
 
 START = NOON // QUARTER_NS
 QUARTERS = st.one_of(
@@ -139,3 +142,40 @@ def test_only_the_models_that_are_asked_for(team: Database) -> None:
 
 def test_every_number_is_summed_up() -> None:
     assert sums.SUMS == NUMBERS
+
+
+def test_a_call_that_cost_nothing_is_taken_off_as_well(db: Database, ann: str, clock: Clock) -> None:
+    db.write(pricing.set_price, "a/free", 0, 0, actor=SHELL)
+    calls = [db.write(ledger.charge, ann, "a/free", Tokens(100, 10, 5), actor=SHELL).entry_id for _ in "123"]
+    clock.forward(days=1)
+    undone = db.write(ledger.reverse, calls[0], "wrong", actor=SHELL)
+    db.write(ledger.reverse, undone.entry_id, "right after all", actor=SHELL)
+    db.write(ledger.reverse, calls[2], "wrong", actor=SHELL)
+    price = db.write(pricing.set_price, "a/free", 10**7, 10**7, actor=SHELL).id or 0
+    db.write(ledger.recharge, ann, 10**6, actor=SHELL)
+    db.write(ledger.reprice, calls[1], price, "not free", actor=SHELL)
+    assert kept(db) == expected(db)
+    assert not check(db)
+    periods = db.read(lambda tx: stats.last_periods(tx.now_ns, "day", zone("UTC")))
+    for setting in ("call", "reversal"):
+        db.write(our_settings.change, "reversals_count_in", setting, actor=SHELL)
+        (used,) = stats.totals(db.read(stats.usage, periods, actor=SHELL, user_id=ann))
+        assert (used.calls, used.prompt_tokens, used.completion_tokens) == (2, 200, 20)
+
+
+def test_an_upgrade_takes_off_what_was_free_and_reversed(db: Database, ann: str, clock: Clock) -> None:
+    db.write(pricing.set_price, "a/free", 0, 0, actor=SHELL)
+    calls = [db.write(ledger.charge, ann, "a/free", Tokens(100, 10), actor=SHELL).entry_id for _ in "12"]
+    clock.forward(days=1)
+    undone = [db.write(ledger.reverse, call, "wrong", actor=SHELL).entry_id for call in calls]
+    db.write(ledger.reverse, undone[0], "right after all", actor=SHELL)
+
+    def as_before(tx: Transaction) -> None:
+        tx.rows("DELETE FROM usage_sum WHERE kind <> 0")
+        tx.rows("UPDATE alembic_version SET version_num = '0006'")
+
+    db.write(as_before)
+    assert kept(db) != expected(db)
+    migrate(db)
+    assert kept(db) == expected(db)
+    assert not check(db)

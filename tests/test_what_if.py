@@ -204,3 +204,18 @@ def test_a_summary_says_what_the_cells_say(
         assert money(totals) == money(what_if.totals(cells, by))
         if not wanted:
             assert all((one.new, one.slack, one.sources) == (one.old, 0, {SAME}) for one in totals)
+
+
+def test_a_reversal_and_a_call_of_the_same_range_hide_no_service_tier(db: Database, ann: str, clock: Clock) -> None:
+    db.write(our_settings.change, "reversals_count_in", "reversal", actor=SHELL)
+    batch = Extras(service_tier="batch")
+    price = Prices(10 * YUAN, 10 * YUAN, more=More(service_tiers=(("batch", 500_000),)))
+    db.write(pricing.set_price, "a", price.input, price.output, actor=SHELL, more=price.more)
+    first = charge(db, ann, "a", Tokens(10**6, 0, extras=batch))
+    clock.forward(days=2)
+    db.write(ledger.reverse, first, "wrong", actor=SHELL)
+    charge(db, ann, "a", Tokens(3 * 10**6, 0, extras=batch), clock())
+    for to_the_last in (False, True):
+        today = db.read(lambda tx: stats.last_periods(tx.now_ns, "day", zone("UTC"), 1))
+        answer = what_if.whole(db.read(what_if.what_if, today, {"a": price}, actor=SHELL, to_the_last=to_the_last))
+        assert (answer.old, answer.new, answer.slack) == (100_000, 100_000, 0)

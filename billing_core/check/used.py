@@ -155,7 +155,7 @@ SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_a
     CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE -chain.cost END
 FROM chain JOIN entry e ON e.id = chain.root
 CROSS JOIN (SELECT {UNDONE_AT_CALL} AS kind UNION ALL SELECT {UNDONE_AT_REVERSAL}) AS undone
-WHERE e.reverses_id IS NULL AND chain.cost <> 0
+WHERE e.reverses_id IS NULL AND e.type IN ('deduct', 'settle')
 """
 # By the moment of reversals, what a repricing charges anew doesn't count in the period of the call, but when it was written.
 _REPRICED = f"""

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ..errors import Invalid
-from ..i18n import N_, choose_language, ntranslate, translate
+from ..i18n import N_, environment_language, ntranslate, translate
 from ..money import Hao, to_yuan
 
 if TYPE_CHECKING:
@@ -39,11 +39,8 @@ spoken: ContextVar[str | None] = ContextVar("spoken", default=None)
 
 
 def language() -> str:
-    """--lang, else the environment's, as gettext reads it."""
-    wishes = [os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
-    if (wish := next(filter(None, wishes), None)) not in (None, "C", "POSIX"):
-        wishes = [*os.environ.get("LANGUAGE", "").split(":"), wish]
-    return spoken.get() or choose_language(*wishes)
+    """--lang, else the environment's."""
+    return spoken.get() or environment_language()
 
 
 def say(message: str, **params: object) -> None:

@@ -189,7 +189,9 @@ def stats(
     totals = stats.totals(found)
     whole = sum(one.cost for one in totals)
     sums = [[0, 0] for _ in periods]
+    costs: list[dict[str, Any]] = [{} for _ in periods]
     for one in found:
+        costs[one.period][one.name] = hao("cost", one.cost)
         sums[one.period][0] += one.cost
         sums[one.period][1] += one.calls
     name = "model_id" if by is By.model else "user_id"
@@ -199,9 +201,9 @@ def stats(
                 "periods": [
                     {
                         "start": period.start.isoformat(), **hao("cost", cost), "calls": calls,
-                        f"by_{by.value}": {one.name: hao("cost", one.cost) for one in found if one.period == place},
+                        f"by_{by.value}": by_name,
                     }
-                    for place, (period, (cost, calls)) in enumerate(zip(periods, sums, strict=True))
+                    for period, (cost, calls), by_name in zip(periods, sums, costs, strict=True)
                 ],
                 "totals": [
                     {name: one.name, **hao("cost", one.cost), **{part: getattr(one, part) for part in stats.SUMS[1:]}}

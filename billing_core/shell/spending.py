@@ -129,16 +129,14 @@ def charge(
         prompt, completion, cached, creation, reasoning = (count or 0 for count in counts)
         parts = [(model, Tokens(prompt, completion, cached, creation, reasoning))]
 
-    def write(tx: Any) -> list[ledger.Receipt]:
-        done = []
-        for place, (name, tokens) in enumerate(parts):
-            asked = (user_id, name, [getattr(tokens, part) for part in tokens.__slots__], allow_debt)
-            once = None if request_id is None else Once.of(SHELL, request_id + (f"#{place}" if place else ""), asked)
-            done.append(ledger.charge(tx, user_id, name, tokens, actor=SHELL, allow_debt=allow_debt, once=once))
-        return done
-
-    for done in db().write(write):
-        _print(done, as_json, replayed=done.replayed)
+    (name, tokens), *others = parts
+    asked = [(one, [getattr(counts, part) for part in counts.__slots__]) for one, counts in parts]
+    request = (user_id, *asked[0], allow_debt, *asked[1:])
+    once = None if request_id is None else Once.of(SHELL, request_id, request)
+    done = db().write(
+        ledger.charge, user_id, name, tokens, actor=SHELL, allow_debt=allow_debt, once=once, others=others
+    )
+    _print(done, as_json, replayed=done.replayed)
 
 
 def reverse(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,17 +48,23 @@ FileOption = Annotated[
     typer.Option(metavar="FILE", help="The entries' numbers, in a file, or - for standard input.", show_default=False),
 ]
 UserOption = Annotated[
-    str | None, typer.Option("--user", metavar="USER_ID", help="Only this account.", show_default=False)
+    str | None, typer.Option("--account", "--user", metavar="USER_ID", help="Only this account.", show_default=False)
 ]
 FromOption = Annotated[
     str | None,
     typer.Option(
-        "--from", metavar="TIME", help="From this day or moment on: 2025-06-30 or 2025-06-30T08:00.", show_default=False
+        "--since",
+        "--from",
+        metavar="TIME",
+        help="From this day or moment on: 2025-06-30 or 2025-06-30T08:00.",
+        show_default=False,
     ),
 ]
 ToOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="TIME", help="Up to the end of this day, or up to this moment.", show_default=False),
+    typer.Option(
+        "--until", "--to", metavar="TIME", help="Up to the end of this day, or up to this moment.", show_default=False
+    ),
 ]
 ResumeOption = Annotated[
     int | None, typer.Option(metavar="JOB", help="Go on with this job, which was cut short.", show_default=False)
@@ -128,10 +133,9 @@ def run(job_id: int, as_json: bool) -> None:
 
 def must_say_which(filters: "Filters", file: str | None, job: int | None, resume: int | None, reason: str) -> None:
     """Raises BadParameter."""
-    from ..logs import Filters
+    from ..logs import shows_all
 
-    filtered = replace(filters, search=filters.search.strip()) != Filters()
-    if [filtered, file is not None, job is not None, resume is not None].count(True) != 1:
+    if [not shows_all(filters), file is not None, job is not None, resume is not None].count(True) != 1:
         raise typer.BadParameter(N_("Say which entries: by filters, or --file, or --job, or go on with --resume."))
     if resume is None and not reason.strip():
         raise typer.BadParameter(N_("Say why, with --reason: it stands beside each reversal."))

@@ -12,7 +12,7 @@ from .. import seals
 from ..actors import Actor
 from ..database import Database, Transaction
 from ..errors import BillingError, Forbidden
-from ..i18n import N_, translate
+from ..i18n import N_, ntranslate, translate
 from ..models import Seal
 from ..money import format_yuan
 from ..seals import NOTHING_BEFORE
@@ -36,13 +36,12 @@ class Verdict:
     def sentence(self, language: str = "en") -> str:
         if self.difference:
             return self.difference.sentence(language)
-        return translate(
-            N_(
-                "The ledger still says the same: {entries} entries of {user_id} in {month}, under seal {number} "
-                "and those before it."
-            ),
-            language, entries=f"{self.statement.entries:,}", user_id=self.statement.user_id,
-            month=self.statement.month, number=self.statement.seal_number,
+        n = self.statement.entries
+        return ntranslate(
+            "The ledger still says the same: {n} entry of {user_id} in {month}, under seal {number} and those before it.",
+            "The ledger still says the same: {n} entries of {user_id} in {month}, under seal {number} and those before it.",
+            n, language, n=f"{n:,}", user_id=self.statement.user_id, month=self.statement.month,
+            number=self.statement.seal_number,
         )  # fmt: skip
 
 

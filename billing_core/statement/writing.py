@@ -1,4 +1,4 @@
-"""A statement as a file: CSV for spreadsheets, HTML for people and printers. Both hold all that is in it.
+"""A statement as a file: CSV for spreadsheets, HTML for people and printers. Both can be verified.
 
 The HTML needs nothing from elsewhere, and carries the same data as JSON in a `<script type="application/json">`, the
 entries: an array each, in the order of `fields` (see content.SHOWN).

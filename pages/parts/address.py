@@ -79,6 +79,8 @@ def dates(label: str, default: tuple[date, date], *, key: str = "dates", **more:
         value = (date.fromisoformat(first), date.fromisoformat(last))
     except ValueError:
         value = default
+    if "max_value" in more:  # a link may come from where it is tomorrow already
+        value = min(value[0], more["max_value"]), min(value[1], more["max_value"])
 
     def write(chosen: tuple[date, ...]) -> str:
         return "..".join(day.isoformat() for day in chosen)

@@ -1,16 +1,19 @@
 """One dialog at a time. It stays open, whatever makes the page run again, until its work is done or it is closed."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
 from . import told
 
+T = TypeVar("T")
+
 
 def open(name: str, *about: Any) -> None:
     """Open the dialog `name`; `about` says what it is about. For a button's `on_click`."""
     st.session_state["dialog"] = (name, about)
+    st.session_state.pop("dialog seen", None)
 
 
 def close() -> None:
@@ -36,6 +39,14 @@ def asked(name: str) -> tuple[Any, ...] | None:
     """What the dialog `name` is about, while it is open."""
     opened, about = st.session_state.get("dialog", ("", ()))
     return about if opened == name else None
+
+
+def seen(read: Callable[[], T]) -> T:
+    """What `read` gave when the open dialog was drawn first, and its viewer saw it."""
+    if "dialog seen" not in st.session_state:
+        st.session_state["dialog seen"] = read()
+    first: T = st.session_state["dialog seen"]
+    return first
 
 
 def show(title: str, content: Callable[..., None], *about: Any, width: Literal["small", "medium"] = "small") -> None:

@@ -70,14 +70,14 @@ def about(row: Row) -> str:
 def _opened(viewer: Viewer, row: Row) -> None:
     facts = [
         (_("Type"), _(TYPES[row.type])),
-        (_("Account"), f"{row.name} ({row.user_id})"),
+        (_("Account"), told.plain(f"{row.name} ({row.user_id})")),
         (_("Time"), moment(row.created_at_ns, viewer.tz, full=True)),
         (
             _("Written"),
             moment(row.recorded_at_ns, viewer.tz, full=True) if row.recorded_at_ns != row.created_at_ns else "",
         ),
-        (_("Model"), f"`{row.model}`" if row.model else ""),
-        (_("By"), f"{row.operator_name} ({row.operator_id})" if row.operator_id else ""),
+        (_("Model"), told.plain(row.model or "")),
+        (_("By"), told.plain(f"{row.operator_name} ({row.operator_id})") if row.operator_id else ""),
         (_("Remark"), told.plain(repricing.remark(row))),
         (_("Ended by"), _("entry {id}", id=row.ended_by) if row.ended_by else ""),
         (_("Held"), _("{amount} 元", amount=yuan(row.held)) if row.type in ("precharge", "settle") else ""),

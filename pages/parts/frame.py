@@ -44,15 +44,21 @@ UNLISTED = ("account",)
 
 def show() -> None:
     """What a session's script runs."""
-    st.set_page_config(page_title="Billing", page_icon=str(ICON), layout="wide", initial_sidebar_state=220)
+    st.set_page_config(page_icon=str(ICON), layout="wide", initial_sidebar_state=220)
     try:
         _show()
     except BillingError as error:
-        viewers.choose(None)
+        _in_some_language()
         told.problem(error, st.container())
         if isinstance(error, DatabaseUnavailable):
             st.session_state["tried"] = False
             _try_again()
+
+
+def _in_some_language() -> None:
+    """The browser's, where it isn't known yet who looks."""
+    if "language" not in st.session_state:
+        viewers.choose(None)
 
 
 @st.fragment(run_every=AGAIN_SECONDS)
@@ -68,6 +74,7 @@ def _show() -> None:
     db = open_database()
     actor = viewers.who(db)
     tz = viewers.choose(actor)
+    st.set_page_config(page_title=_("Billing"))  # in the language that is known now
     if actor is None:
         # Every address leads to the form, and from there on to where the visitor wanted to go.
         doors = [
@@ -115,7 +122,7 @@ def _foot(db: Database, viewer: Viewer) -> None:
 
 def unexpected(error: Exception) -> bool:
     """What a viewer reads where a page fails; the rest is for the log."""
-    viewers.choose(None)
+    _in_some_language()
     if isinstance(error, BillingError):
         told.problem(error, st.container())
         if isinstance(error, DatabaseUnavailable):

@@ -10,8 +10,8 @@ from . import address
 from .viewer import Viewer
 from .words import _
 
-ALL = "*"
-"""All accounts, in the address."""
+ALL = "/"
+"""All accounts: no id has a slash."""
 
 
 def choose(viewer: Viewer) -> str | None:

@@ -49,7 +49,7 @@ def opened(viewer: Viewer) -> None:
 
 
 def _edit(viewer: Viewer, model: str) -> None:
-    now = viewer.db.read(pricing.in_force, model)
+    now = dialog.seen(lambda: viewer.db.read(pricing.in_force, model))
     prices = pricing.prices_of(now)
     more = prices.more or More()
     st.caption(_("元 per million tokens. Empty: the same as the one that is named in the field. 0 is free."))

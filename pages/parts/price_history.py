@@ -93,6 +93,8 @@ def _what(row: SetPrice, now_ns: int) -> str:
 def _used(viewer: Viewer, model: str, counted: Sequence[SetPrice], now_ns: int) -> dict[int, tuple[int, int]]:
     """Calls and cost while each price counted, by the price's number."""
     starts = [price.valid_from_ns for price in counted if price.valid_from_ns <= now_ns]
+    if not starts:
+        return {}
     periods = [
         Period(start, end, from_ns(start, viewer.tz))
         for start, end in zip(starts, [*starts[1:], now_ns + DAY_NS], strict=True)

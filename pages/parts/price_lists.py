@@ -150,8 +150,11 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     skip = st.toggle(_("Leave out what is odd"), value=True, key="list-skip-odd") if odd else False
     wanted = [row for row in changed if not (skip and row.odd)]
     label = ngettext("Set {n} price", "Set {n} prices", len(wanted))
-    if st.button(label, type="primary", disabled=not wanted, key="list-apply"):
-        seen = {price.model: price.price_id for price in viewer.db.read(pricing.listed)}
+    asked = st.button(label, type="primary", disabled=not wanted, key="list-apply")
+    if not asked:  # what the button is pressed beside
+        st.session_state["list-seen"] = {price.model: price.price_id for price in viewer.db.read(pricing.listed)}
+    else:
+        seen = st.session_state["list-seen"]
         changes = [
             Change(row.model, row.after, seen.get(row.model), catalogues.origin(catalogue, row, rate)) for row in wanted
         ]

@@ -153,8 +153,12 @@ def _no_multiple(service_tier: str) -> Odd:
 def factor_of(markups: Mapping[str, Decimal], offer: Offer) -> Decimal:
     """The markup of an offer: of the patterns (like openai/* or anthropic) that fit its model or its provider, that with
     the most text; 1 without one."""
-    fits = [name for name in markups if fnmatchcase(offer.model, name) or fnmatchcase(offer.provider, name)]
-    return markups[max(fits, key=lambda name: len(name.replace("*", "")))] if fits else Decimal(1)
+    fitting = [name for name in markups if fits(name, offer)]
+    return markups[max(fitting, key=lambda name: len(name.replace("*", "")))] if fitting else Decimal(1)
+
+
+def fits(pattern: str, offer: Offer) -> bool:
+    return fnmatchcase(offer.model, pattern) or fnmatchcase(offer.provider, pattern)
 
 
 # genai-prices
@@ -591,8 +595,15 @@ def _oddities(model: str, before: Prices | None, after: Prices) -> Iterator[Odd]
             yield Odd(N_("{part}: ten times the price now, or a tenth of it."), {"part": part})
     if 0 < after.output < after.input:
         yield Odd(N_("Output is cheaper than input."), {})
-    if not before and not model.endswith(":free") and not any(as_rates(after).parts) and not after.more:
+    if not before and not model.endswith(":free") and not _costs(after):
         yield Odd(N_("It is free, unless the list just doesn't know its price."), {})
+
+
+def _costs(prices: Prices) -> bool:
+    """Whether there is anything in a price that isn't free."""
+    more = prices.more or NOTHING_MORE
+    kinds = (part for tier in (more, *more.tiers) for part in (*PARTS, *MORE_PARTS) if getattr(tier, part, None))
+    return any(as_rates(prices).parts) or any(kinds) or more.call > 0 or any(fee for _tool, fee in more.tools)
 
 
 def _part(prices: Prices, part: str) -> int | None:

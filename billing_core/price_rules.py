@@ -75,6 +75,8 @@ def _checked(pattern: str, target: str) -> tuple[str, str]:
     pattern, target = _clean(pattern, "pattern"), _clean(target, "target")
     if target.count("*") > pattern.count("*"):
         raise Invalid(N_("The target has more * than the pattern."), field="target")
+    if target == pattern:
+        raise Invalid(N_("The target is the pattern itself. Name the model whose price shall count."), field="target")
     return pattern, target
 
 

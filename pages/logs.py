@@ -75,7 +75,9 @@ def _filters(viewer: Viewer) -> tuple[list[Period], logs.Filters]:
 def _sum(viewer: Viewer, periods: list[Period], filters: logs.Filters, total: logs.Sum) -> None:
     """What the filters show, added up, and all of it as a file."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-        spent = _("{amount} 元 spent", amount=f"**{yuan(total.cost)}**")
+        cost = f"**{yuan(total.cost)}**"
+        # Of single entries, a range may hold a call without its reversal, or a reversal without its call.
+        spent = _("{amount} 元 spent", amount=cost) if filters.merged else _("{amount} 元 total cost", amount=cost)
         recharged = _("{amount} 元 recharged", amount=f"**{yuan(total.recharged)}**")
         st.markdown(" · ".join([ngettext("{n} entry", "{n} entries", total.entries), spent, recharged]))
         csv_link(

@@ -71,7 +71,7 @@ def _form(viewer: Viewer) -> str | None:
         st.metric(_("Balance, 元"), _balance(viewer.db.read(ledger.balance, account)) if account else "–")
         st.caption(_("Choose an account and write an amount: here you see what the balance will be."))
     with st.form("recharge", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
-        remark = st.text_input(_("Remark"), max_chars=500, autocomplete="off", key=f"remark {key}")
+        remark = st.text_input(_("Remark"), autocomplete="off", key=f"remark {key}")
         asked = st.form_submit_button(
             prepared.label if prepared else _("Recharge"), type="primary", disabled=prepared is None,
             icon=":material/add_card:", key="ask",

@@ -97,20 +97,33 @@ def _wanted(viewer: Viewer, way: str, models: Sequence[str], current: Mapping[st
     if not other:
         return {}
     rates = viewer.db.read(pricing.in_force, pricing.clean_model(other))
+    if rates.source == "default":
+        st.caption(_("No price is known for {model}: the default price counts for it.", model=told.plain(other)))
     return dict.fromkeys(models, pricing.prices_of(rates))
 
 
 def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, Prices]:
-    """The prices that were changed in the table."""
+    """The prices that were changed in the table. What was typed stays with its model, whichever others are shown."""
     written = {
         part: [
             "" if (micro := getattr(current[model].prices, part)) is None else format_price(micro) for model in models
         ]
         for part in PARTS
     }
+    typed: dict[tuple[str, str], str] = st.session_state.setdefault("what-if-typed", {})
+    key = f"what-if-{hash(tuple(models))}"
+    if (
+        st.session_state.get("what-if-shown", ("",))[0] != key
+    ):  # the editor begins with it, and then knows its own changes
+        begun = {
+            part: [typed.get((model, part), written[part][place]) for place, model in enumerate(models)]
+            for part in PARTS
+        }
+        st.session_state["what-if-shown"] = key, begun
+        st.session_state.pop(key, None)
     text = st.column_config.TextColumn
     edited = st.data_editor(
-        pd.DataFrame({"model": list(models), **written}, dtype=object), hide_index=True, key=f"what-if-{hash(tuple(models))}",
+        pd.DataFrame({"model": list(models), **st.session_state["what-if-shown"][1]}, dtype=object), hide_index=True, key=key,
         placeholder="", height="content" if len(models) <= 8 else "auto", alt=_("The prices to try, to be edited"),
         column_config={
             "model": text(_("Model"), disabled=True),
@@ -126,6 +139,11 @@ def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, 
     wanted = {}
     for place, model in enumerate(models):
         cells = {part: str(edited[part][place] or "").strip() for part in PARTS}
+        for part in PARTS:
+            if cells[part] == written[part][place]:
+                typed.pop((model, part), None)
+            else:
+                typed[model, part] = cells[part]
         if any(cells[part] != written[part][place] for part in PARTS):
             first, output = (parse_price(cells[part], field=part) for part in ("input", "output"))
             read, write = (

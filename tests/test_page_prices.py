@@ -1,18 +1,19 @@
 """The page Prices, run as a session runs it: what a call costs, and how admins change that."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from conftest import Visit
 from streamlit.testing.v1 import AppTest
 
-from billing_core import accounts, ledger, price_rules, pricing, settings
+from billing_core import accounts, ledger, price_rules, pricing, settings, stats
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.errors import Invalid
 from billing_core.rates import MORE_PARTS, PARTS, More, Tier
 from billing_core.tokens import Tokens
+from billing_core.zones import zone
 from pages.parts import price_dialog
 from pages.parts.price_editor import drafted
 
@@ -266,9 +267,14 @@ def test_who_is_no_admin_any_more_is_refused(visit: Visit, db: Database) -> None
 
 def test_a_change_can_be_planned(visit: Visit, db: Database) -> None:
     app = edit(visit("prices", "boss"), {GPT: {"input": "20"}})
-    tomorrow = datetime.now().replace(second=0, microsecond=0) + timedelta(days=1)
-    app.datetime_input[0].set_value(tomorrow).run()
+    tomorrow = stats.from_ns(db.clock(), zone("UTC")).date() + timedelta(days=2)
+    app.date_input[0].set_value(tomorrow).run()
+    assert "Apply 1 change" not in buttons(app)
+    app.time_input[0].set_value(time(8, 30)).run()
     press(app, "Plan 1 change")
+    assert [price.valid_from_ns for price in db.read(pricing.planned)] == [
+        stats.to_ns(datetime.combine(tomorrow, time(8, 30), UTC))
+    ]
     assert "Planned: 1 price change from" in words(app)
     assert [(price.model, price.input) for price in db.read(pricing.planned)] == [("openai/gpt-4o", 20 * MILLION)]
     assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
@@ -280,7 +286,7 @@ def test_a_change_can_be_planned(visit: Visit, db: Database) -> None:
 
 def test_nothing_can_be_planned_for_the_past(visit: Visit, db: Database) -> None:
     app = edit(visit("prices", "boss"), {GPT: {"input": "20"}})
-    app.datetime_input[0].set_value(datetime(2020, 1, 1)).run()
+    app.date_input[0].set_value(date(2020, 1, 1)).run()
     press(app, "Plan 1 change")
     assert "A price can't start in the past" in words(app)
     assert set_prices(db)["openai/gpt-4o"][0] == 18 * MILLION
@@ -422,6 +428,8 @@ def test_a_rule_that_is_none_is_refused_with_a_sentence(visit: Visit, db: Databa
     write(app, "rule-target", "*")
     app.run()
     assert "The target has more * than the pattern." in words(app)
+    write(app, "rule-target", "router")
+    assert "The target is the pattern itself." in words(app.run())
 
 
 def test_a_list_is_looked_through_applied_and_undone(visit: Visit, db: Database) -> None:
@@ -469,3 +477,22 @@ def test_a_model_that_has_only_plans_was_used_at_none_of_its_prices(visit: Visit
     next(one for one in app.toggle if one.key == "price-used").set_value(True).run()
     assert not app.exception, app.exception
     assert not app.error
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("list-markup", "1,1", "“1,1” is no markup"),
+        ("list-markup", "0", "“0” is no markup"),
+        ("list-markup", "much", "“much” is no markup"),
+        ("list-markup", "opnai=1.5", "No model of the list, and no provider, is called opnai."),
+        ("list-rate", "abc", "“abc” is no rate"),
+        ("list-rate", "0", "“0” is no rate"),
+    ],
+)
+def test_what_is_no_factor_is_told_beside_a_list(visit: Visit, db: Database, field: str, text: str, said: str) -> None:
+    app = visit("prices", "boss")
+    next(one for one in app.toggle if one.key == "choose-list").set_value(True).run()
+    next(one for one in app.text_input if one.key == field).set_value(text).run()
+    assert said in words(app)
+    assert not any(one.key == "list-apply" for one in app.button)

@@ -91,3 +91,25 @@ def test_some_models_and_accounts_alone_to_the_last(visit: Visit, db: Database) 
 def test_it_is_for_admins(visit: Visit, db: Database) -> None:
     app = visit("what-if", "ann")
     assert "What if" not in [title.value for title in app.title]
+
+
+def test_what_was_typed_stays_with_its_model_whichever_others_are_shown(visit: Visit, db: Database) -> None:
+    for times in range(20):
+        at = db.clock() - 40 * 86_400 * 10**9
+        db.write(ledger.charge, "ann", "b", Tokens(100_000, times), actor=SHELL, created_at_ns=at, allow_debt=True)
+    app = edit(visit("what-if", "boss"), {0: {"input": "5"}})
+    assert figures(app)[2] == "-0.50"
+    next(one for one in app.button_group if one.label == "Range").set_value("12m").run()
+    assert list(app.data_editor[0].value["model"]) == ["b", "a"]  # the dearest first
+    assert list(app.data_editor[0].value["input"]) == ["10.00", "5"]
+    assert figures(app)[2] == "-0.50"
+    app = edit(app, {1: {"input": "10"}})
+    assert figures(app)[2] == "0.00"
+
+
+def test_a_model_that_nothing_is_known_of_is_priced_at_the_default_and_says_so(visit: Visit, db: Database) -> None:
+    db.write(ledger.charge, "ann", "nobody/knows", Tokens(1, 0), actor=SHELL, allow_debt=True)
+    app = visit("what-if", "boss", way="model")
+    next(one for one in app.selectbox if one.key == "what-if-as").set_value("nobody/knows").run()
+    assert not app.exception, app.exception
+    assert "No price is known for nobody" in " ".join(one.value for one in app.caption)

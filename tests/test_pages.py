@@ -372,3 +372,27 @@ def test_what_goes_wrong_is_said_in_the_viewer_s_language(visit: Visit, team: Da
     team.write(accounts.choose, actor=signin.actor_of(team.read(accounts.find, "ann")), language="zh_CN", timezone=None)
     (said,) = errors(visit("stats", "ann", range="dates", dates="2025-02-01..2025-01-01"))
     assert "。" in said
+
+
+def test_the_second_half_of_a_double_click_makes_no_second_key(visit: Visit, team: Database) -> None:
+    app = visit("my-account", "ann")
+    field(app, "Name of a new key").set_value("notebook")
+    secret = press(app, "Add a key").code[0].value
+    field(app, "Name of a new key").set_value("")
+    app = press(app, "Add a key")
+    assert (app.code[0].value, errors(app)) == (secret, [])
+    assert [key.name for key, _whose in team.read(signin.keys, "ann", actor=SHELL)] == ["notebook"]
+    press(app, "I have copied it")
+    assert not app.code
+    assert "Give the key a name" in errors(press(app, "Add a key"))[0]
+
+
+@pytest.mark.parametrize("page", ["logs", "stats"])
+def test_an_account_in_a_link_that_is_none_is_named(visit: Visit, team: Database, page: str) -> None:
+    app = visit(page, "boss", account="nobody")
+    assert ["There is no account nobody" in one.value for one in app.warning] == [True]
+
+
+def test_an_admin_s_sum_of_some_entries_is_called_what_it_is(visit: Visit, team: Database) -> None:
+    assert "元 total cost" in visit("logs", "boss", type="calls").markdown[0].value
+    assert "元 spent" in visit("logs", "ann", type="calls").markdown[0].value

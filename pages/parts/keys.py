@@ -66,11 +66,17 @@ def _add(viewer: Viewer, user_id: str) -> None:
         rights = list(RIGHTS) if viewer.is_admin else [""]
         can = st.selectbox(_("What it may do"), rights, format_func=lambda right: _(RIGHTS[right]))
         asked = st.form_submit_button(_("Add a key"), icon=":material/key:")
-    if asked:
+    shown = f"secret of {user_id}"
+    if asked and not name.strip() and shown not in st.session_state:  # of a double click the second has an empty form
+        st.error(_("Give the key a name: what will use it."))
+    elif asked and name.strip():
         try:
-            _key, secret = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)
+            st.session_state[shown] = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)[
+                1
+            ]
         except BillingError as error:
             told.problem(error, st.container())
-            return
+    if shown in st.session_state:
         st.success(_("Copy the key now: it is shown only this once."), icon=":material/key:")
-        st.code(secret, language=None)
+        st.code(st.session_state[shown], language=None)
+        st.button(_("I have copied it"), on_click=st.session_state.pop, args=(shown, None), icon=":material/check:")

@@ -5,10 +5,11 @@ import streamlit as st
 from billing_core import accounts
 from billing_core.actors import Actor
 from billing_core.database import Transaction
+from billing_core.errors import UnknownAccount
 
-from . import address
+from . import address, told
 from .viewer import Viewer
-from .words import _
+from .words import _, sentence
 
 ALL = "/"
 """All accounts: no id has a slash."""
@@ -19,6 +20,8 @@ def choose(viewer: Viewer) -> str | None:
     if not viewer.is_admin:
         return viewer.user_id
     called = {ALL: _("All accounts"), **viewer.db.read(names, viewer.actor)}
+    if (asked := st.query_params.get("account", ALL)) not in called:
+        st.warning(told.plain(sentence(UnknownAccount(asked))))
     chosen = address.pick(st.selectbox, _("Account"), list(called), key="account", default=ALL, name=called.__getitem__)
     return None if chosen == ALL else chosen
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -66,9 +67,8 @@ def _edit(viewer: Viewer, model: str) -> None:
     fields["call"] = left.text_input(
         _(HEADINGS["call"]), format_price(more.call), key=f"{NAME} call", autocomplete="off"
     )
-    start = right.datetime_input(
-        _("From"), value=None, key=f"{NAME} from", help=_("Leave it empty to let them count from now on.")
-    )
+    with right:
+        at = start(viewer, NAME)
     with st.expander(_("Long prompts"), expanded=bool(more.tiers)):
         st.caption(_("All tokens of a call cost what its row says, where the prompt has more tokens than that."))
         tiers = _table("tiers", [_("More than"), *(_(HEADINGS[part]) for part in TIER_PARTS)], [
@@ -90,10 +90,9 @@ def _edit(viewer: Viewer, model: str) -> None:
         return
     changed = list(differences(now, as_rates(wanted)))
     st.markdown("\n".join(f"- {line}" for line in changed) or _("No price is different yet."))
-    label = _("Let it count from now on") if start is None else _("Plan it")
+    label = _("Let it count from now on") if at is None else _("Plan it")
     if st.button(label, type="primary", disabled=not changed and now.source == "database"):
         seen = now.price_id if now.source == "database" and now.rule is None else None
-        at = None if start is None else stats.to_ns(start.replace(tzinfo=viewer.tz))
         try:
             viewer.db.write(pricing.apply, [Change(model, wanted, seen)], actor=viewer.actor, valid_from_ns=at)
         except BillingError as error:
@@ -107,6 +106,19 @@ def _edit(viewer: Viewer, model: str) -> None:
             dialog.done(
                 _("The price of {model} is planned for {when}.", model=told.plain(model), when=moment(at, viewer.tz))
             )
+
+
+def start(viewer: Viewer, key: str) -> int | None:
+    """The moment from which prices shall count, on the day that is chosen; None: now."""
+    with st.container(horizontal=True):
+        day = st.date_input(
+            _("From"), value=None, key=f"{key} day", format="YYYY-MM-DD", width=150,
+            help=_("Leave it empty to let them count from now on."),
+        )  # fmt: skip
+        if day is None:
+            return None
+        at = st.time_input(_("At"), value=time(0), key=f"{key} time", width=120)
+    return stats.to_ns(datetime.combine(day, at, tzinfo=viewer.tz))
 
 
 def _table(name: str, headings: list[str], rows: list[list[str]]) -> list[list[str]]:

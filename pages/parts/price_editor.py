@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from billing_core import pricing, stats
+from billing_core import pricing
 from billing_core.errors import BillingError
 from billing_core.money import format_price, parse_price
 from billing_core.pricing import Change, Current
@@ -216,7 +216,7 @@ def _pending(viewer: Viewer, draft: Draft, used: Mapping[str, Used], key: str) -
         for note in draft.notes or ([] if draft.changes or draft.problems else [_("No price is different yet.")]):
             st.caption(told.plain(note))
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            start = _start(viewer, key) if draft.changes else None
+            start = price_dialog.start(viewer, key) if draft.changes else None
             asked = draft.changes and st.button(_label(draft, start), type="primary", disabled=bool(draft.problems))
             st.button(_("Discard"), on_click=_forget, icon=":material/undo:")
         if asked:
@@ -239,14 +239,6 @@ def _line(change: Change, before: Rates, after: Rates, used: Used | None) -> str
     else:
         cost = _("Not used in the last 30 days.")
     return f"- **{told.plain(change.model)}**: {', '.join(what)}.  \n  {cost}"
-
-
-def _start(viewer: Viewer, key: str) -> int | None:
-    """The moment from which the changes shall count; None: now."""
-    start = st.datetime_input(
-        _("From"), value=None, key=f"{key}-from", width=220, help=_("Leave it empty to let them count from now on.")
-    )
-    return stats.to_ns(start.replace(tzinfo=viewer.tz)) if start else None
 
 
 def _label(draft: Draft, start: int | None) -> str:

@@ -86,8 +86,8 @@ def _compared(viewer: Viewer, catalogue: Catalogue, rows: Sequence[Current]) -> 
         )  # fmt: skip
         everything = st.toggle(_("Also models that were never used"), key="list-all")
     try:
-        dollar = Decimal(parse_price(rate, field="usd_rate")).scaleb(-6)
-        markups = _markups(markup)
+        dollar = _factor(rate, N_("“{text}” is no rate. Write what a US dollar is in 元, like 7.2."), field="usd_rate")
+        markups = _markups(markup, catalogue)
     except BillingError as error:
         st.error(told.plain(sentence(error)))
         return None
@@ -100,12 +100,33 @@ def _compared(viewer: Viewer, catalogue: Catalogue, rows: Sequence[Current]) -> 
     return found, dollar
 
 
-def _markups(text: str) -> dict[str, Decimal]:
+NO_MARKUP = N_("“{text}” is no markup. Write 1.1 for all, or one by provider or model: openai=1.1, anthropic/*=1.2")
+
+
+def _factor(text: str, message: str, *, field: str) -> Decimal:
+    """A number above 0. Raises Invalid with the message."""
+    try:
+        micro = parse_price(text, field=field)
+    except Invalid as error:
+        raise Invalid(message, field=field, text=text.strip()) from error
+    if not micro:
+        raise Invalid(message, field=field, text=text.strip())
+    return Decimal(micro).scaleb(-6)
+
+
+def _markups(text: str, catalogue: Catalogue) -> dict[str, Decimal]:
     """`1.1`, or `openai=1.1, anthropic/*=1.2`. Raises Invalid."""
-    markups = {}
+    markups: dict[str, Decimal] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         pattern, _equals, factor = part.rpartition("=")
-        markups[pattern.strip() or "*"] = Decimal(parse_price(factor, field="markup")).scaleb(-6)
+        pattern = pattern.strip() or "*"
+        if pattern in markups:
+            raise Invalid(NO_MARKUP, field="markup", text=text)
+        markups[pattern] = _factor(factor, NO_MARKUP, field="markup")
+        if not any(catalogues.fits(pattern, offer) for offer in catalogue.offers.values()):
+            raise Invalid(
+                N_("No model of the list, and no provider, is called {pattern}."), field="markup", pattern=pattern
+            )
     if len(markups) > 100:
         raise Invalid(N_("There are at most {most} markups."), field="markup", most=100)
     return markups

@@ -62,7 +62,7 @@ def _filters(viewer: Viewer) -> tuple[list[Period], logs.Filters]:
             st.selectbox, _("Model"), models, key="model", default="", name=lambda name: name or _("All models")
         )
     with columns[-2]:
-        names = {"": _("All types"), "calls": _("Calls"), **{type: _(name) for type, name in TYPES.items()}}
+        names = {"": _("All types"), "calls": _("All calls"), **{type: _(name) for type, name in TYPES.items()}}
         kind = address.pick(st.selectbox, _("Type"), list(KINDS), key="type", default="", name=names.__getitem__)
     with columns[-1]:
         search = address.search(_("Text in the remark"))

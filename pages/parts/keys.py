@@ -60,22 +60,25 @@ def _revoke(viewer: Viewer, active: list[ApiKey]) -> None:
 
 
 def _add(viewer: Viewer, user_id: str) -> None:
-    form = st.form(f"add-key-{user_id}", clear_on_submit=True)
+    shown, made = f"secret of {user_id}", f"keys made for {user_id}"
+    # A new form after each key: the second half of a double click finds the old one gone.
+    form = st.form(f"add-key-{user_id}-{st.session_state.setdefault(made, 0)}")
     with form, st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(_("Name of a new key"), placeholder=_("What will use it"), max_chars=100)
         rights = list(RIGHTS) if viewer.is_admin else [""]
         can = st.selectbox(_("What it may do"), rights, format_func=lambda right: _(RIGHTS[right]))
         asked = st.form_submit_button(_("Add a key"), icon=":material/key:")
-    shown = f"secret of {user_id}"
-    if asked and not name.strip() and shown not in st.session_state:  # of a double click the second has an empty form
+    if asked and not name.strip():
         st.error(_("Give the key a name: what will use it."))
-    elif asked and name.strip():
+    elif asked:
         try:
-            st.session_state[shown] = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)[
-                1
-            ]
+            _key, secret = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)
         except BillingError as error:
             told.problem(error, st.container())
+            return
+        st.session_state[shown] = secret
+        st.session_state[made] += 1
+        st.rerun()
     if shown in st.session_state:
         st.success(_("Copy the key now: it is shown only this once."), icon=":material/key:")
         st.code(st.session_state[shown], language=None)

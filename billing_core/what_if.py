@@ -127,12 +127,11 @@ def _asked(
     if looked_up:
         prices = {number: rates[names[number]] for number in looked_up}
         exact = _from_entries(tx, periods, prices, set(people), by_call, rich & looked_up)
+    summed = set(priced) - looked_up
+    undone = _undone(tx, periods, summed, set(people)) if summed and not by_call else {}
     answers = []
     for by, rows in zip(groupings, grouped, strict=True):
-        costs: dict[tuple[int, int, int], Hao] = {}
-        for (period, account, model), cost in exact.items():
-            place = (period if "period" in by else 0, account if "user_id" in by else 0, model)
-            costs[place] = costs.get(place, 0) + cost
+        costs, reversals = (_together(cells, by) for cells in (exact, undone))
         cells = []
         for (period, account, model), row in rows.items():
             price = rates.get(names[model])
@@ -141,12 +140,43 @@ def _asked(
             elif model in looked_up:
                 new, slack, source = costs.get((period, account, model), 0), 0, ENTRIES
             else:
-                new, slack, source = -(-_linear(price, row) // 10**8), max(row.calls, 0), SUMS
+                taken = reversals.get((period, account, model), 0)
+                # Each call is rounded up; what a reversal takes off had been as well.
+                new, slack = -(-_linear(price, row) // 10**8) - taken, max(row.calls + taken, 0) + 2 * taken
+                source = SUMS
             cell = Cell(period, names[model], people.get(account, ""), row.calls, row.cost, new, slack, source)
             if cell.calls or cell.old or cell.new:
                 cells.append(cell)
         answers.append(cells)
     return answers
+
+
+def _together(cells: Mapping[tuple[int, int, int], int], by: Sequence[str]) -> dict[tuple[int, int, int], int]:
+    """Numbers by period, account and model, added up over what `by` doesn't tell apart."""
+    sums: dict[tuple[int, int, int], int] = {}
+    for (period, account, model), number in cells.items():
+        place = (period if "period" in by else 0, account if "user_id" in by else 0, model)
+        sums[place] = sums.get(place, 0) + number
+    return sums
+
+
+def _undone(
+    tx: Transaction, periods: Sequence[Period], models: set[int], people: set[int]
+) -> dict[tuple[int, int, int], int]:
+    """How many reversals of calls there were by period, account and model. All types of the index entry_rare_of_account are
+    named, or SQLite doesn't see that it fits."""
+    found: dict[tuple[int, int, int], int] = {}
+    rows = tx.rows(
+        f"SELECT {_period_in_sql(periods)}, account_id, model_id, count(*) FROM ("
+        "SELECT e.account_id, e.model_id, e.created_at_ns AS at_ns FROM account a CROSS JOIN entry e WHERE e.account_id = a.id "
+        "AND e.type IN ('refund', 'expire', 'reversal') AND e.type = 'reversal' "
+        f"AND e.model_id IN ({', '.join(map(str, sorted(models)))})) AS counted "
+        "WHERE at_ns >= ? AND at_ns < ? GROUP BY 1, 2, 3",
+        (periods[0].start_ns, periods[-1].end_ns),
+    )
+    for *place, number in rows:
+        _add(found, place, number, people)
+    return found
 
 
 def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[int]:

@@ -219,3 +219,27 @@ def test_a_reversal_and_a_call_of_the_same_range_hide_no_service_tier(db: Databa
         today = db.read(lambda tx: stats.last_periods(tx.now_ns, "day", zone("UTC"), 1))
         answer = what_if.whole(db.read(what_if.what_if, today, {"a": price}, actor=SHELL, to_the_last=to_the_last))
         assert (answer.old, answer.new, answer.slack) == (100_000, 100_000, 0)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(1, 250), st.integers(-2, 0), st.booleans()), min_size=1, max_size=8
+    ),
+    st.integers(1, 3 * YUAN),
+)
+def test_what_is_reversed_in_another_period_is_within_the_bounds_as_well(
+    db: Database, ann: str, calls: list[tuple[str, int, int, bool]], price: int
+) -> None:
+    db.write(our_settings.change, "reversals_count_in", "reversal", actor=SHELL)
+    for model, count, day, undone in calls:
+        entry = charge(db, ann, model, Tokens(count, 0), NOON + day * DAY)
+        if undone:
+            db.write(ledger.reverse, entry, "wrong", actor=SHELL)
+    wanted = dict.fromkeys("ab", Prices(price, price))
+    exact = {(one.period, one.model): one for one in ask(db, wanted, to_the_last=True)}
+    quick = {(one.period, one.model): one for one in ask(db, wanted)}
+    for place, cell in quick.items():
+        new = exact[place].new if place in exact else 0
+        assert cell.new <= new <= cell.new + cell.slack, place
+    assert quick.keys() >= exact.keys()

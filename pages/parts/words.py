@@ -97,7 +97,9 @@ def moment(ns: int, tz: ZoneInfo, *, full: bool = False, this_year: int | None =
 
 def ago(ns: int, now_ns: int) -> str:
     """How long ago a moment was: “3 hours ago”."""
-    return str(format_timedelta(timedelta(seconds=(ns - now_ns) // 10**9), add_direction=True, locale=locale()))
+    return str(
+        format_timedelta(timedelta(seconds=min((ns - now_ns) // 10**9, -1)), add_direction=True, locale=locale())
+    )
 
 
 def _day_and_time(at: datetime, day: str) -> str:

@@ -40,7 +40,7 @@ SECOND = 1_000_000_000
 DEFAULT_TTL_SECONDS = 900
 MAX_TTL_SECONDS = 7 * 24 * 3600
 EARLIEST_NS = 946_684_800 * SECOND
-"""2000-01-01: no call is older, and no time zone since then cuts through a quarter of an hour."""
+"""2000-01-01: no call is older, and since then time zones cut through no quarter of an hour, but for clocks set at 00:01."""
 AHEAD_SECONDS = 300
 """How far ahead `created_at` may lie: as much as clocks differ."""
 MAX_BALANCE = 9 * 10**18

@@ -116,7 +116,8 @@ def _asked(
     )  # where all costs what it did, tokens are added up for nothing
     grouped = [_sums(tx, periods, by, by_call, *only, apart or "model" in by, columns) for by in groupings]
     priced = [number for number, name in names.items() if name in rates]
-    rich = _rich(tx, priced, sums.long_period(periods[0].start_ns), sums.long_period(periods[-1].end_ns - 1))
+    within = [sums.long_period(moment) for moment in (periods[0].start_ns, periods[-1].end_ns - 1)]
+    rich = _rich(tx, priced, *within) if priced else set()
     looked_up = {
         model
         for rows in grouped

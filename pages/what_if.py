@@ -111,10 +111,9 @@ def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, 
         for part in PARTS
     }
     typed: dict[tuple[str, str], str] = st.session_state.setdefault("what-if-typed", {})
-    key = f"what-if-{hash(tuple(models))}"
-    if (
-        st.session_state.get("what-if-shown", ("",))[0] != key
-    ):  # the editor begins with it, and then knows its own changes
+    key = f"what-if-{hash((*models, *map(tuple, written.values())))}"
+    if st.session_state.get("what-if-shown", ("",))[0] != key:
+        # What a new editor begins with. It knows its own changes, so that this stays as long as it does.
         begun = {
             part: [typed.get((model, part), written[part][place]) for place, model in enumerate(models)]
             for part in PARTS

@@ -32,7 +32,14 @@ def stay_on(page: str) -> None:
     """At the beginning of each run: a dialog doesn't follow its viewer to another page."""
     if st.session_state.get("dialog page") != page:
         close()
+        st.session_state.pop("until it is left", None)
         st.session_state["dialog page"] = page
+
+
+def on_this_page() -> dict[str, Any]:
+    """What is kept until its viewer goes to another page."""
+    kept: dict[str, Any] = st.session_state.setdefault("until it is left", {})
+    return kept
 
 
 def asked(name: str) -> tuple[Any, ...] | None:

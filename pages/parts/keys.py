@@ -7,7 +7,7 @@ from billing_core.errors import BillingError
 from billing_core.i18n import N_
 from billing_core.models import ApiKey
 
-from . import told
+from . import dialog, told
 from .tables import Column, table
 from .viewer import Viewer
 from .words import _, moment
@@ -60,6 +60,7 @@ def _revoke(viewer: Viewer, active: list[ApiKey]) -> None:
 
 
 def _add(viewer: Viewer, user_id: str) -> None:
+    kept = dialog.on_this_page()
     shown, made = f"secret of {user_id}", f"keys made for {user_id}"
     # A new form after each key: the second half of a double click finds the old one gone.
     form = st.form(f"add-key-{user_id}-{st.session_state.setdefault(made, 0)}")
@@ -72,14 +73,13 @@ def _add(viewer: Viewer, user_id: str) -> None:
         st.error(_("Give the key a name: what will use it."))
     elif asked:
         try:
-            _key, secret = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)
+            _key, kept[shown] = viewer.db.write(signin.add_key, user_id, actor=viewer.actor, name=name, can=can)
         except BillingError as error:
             told.problem(error, st.container())
             return
-        st.session_state[shown] = secret
         st.session_state[made] += 1
         st.rerun()
-    if shown in st.session_state:
+    if shown in kept:
         st.success(_("Copy the key now: it is shown only this once."), icon=":material/key:")
-        st.code(st.session_state[shown], language=None)
-        st.button(_("I have copied it"), on_click=st.session_state.pop, args=(shown, None), icon=":material/check:")
+        st.code(kept[shown], language=None)
+        st.button(_("I have copied it"), on_click=kept.pop, args=(shown, None), icon=":material/check:")

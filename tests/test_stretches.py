@@ -107,6 +107,16 @@ def test_every_page_is_the_one_that_is_found_without_them(ledgers: Database, ask
     assert found == [shown(ledgers, *one) for one in asked]
 
 
+@pytest.mark.parametrize("user_id", [None, "bob"])
+@pytest.mark.parametrize("types", [(), ("deduct",), ("deduct", "reversal"), ("reversal",)])
+def test_an_offset_leaves_out_as_many_as_pass(ledgers: Database, user_id: str | None, types: tuple[str, ...]) -> None:
+    for model in MODELS:
+        filters = Filters(user_id, model=model, types=types)
+        whole = shown(ledgers, filters, {}, 1000)[0]
+        for n in range(0, len(whole) + 2, 3):
+            assert shown(ledgers, filters, {"offset": n}, 3)[0] == whole[n : n + 3], (model, n)
+
+
 def test_every_place_and_every_moment_begins_a_page(ledgers: Database) -> None:
     whole = shown(ledgers, Filters(), {}, 1000)[0]
     for n in range(len(whole) + 2):

@@ -173,13 +173,11 @@ def _stats(db: Database, actor: Actor, user_id: str, days: int, granularity: str
         return periods, stats.usage(tx, periods, actor=actor, user_id=user_id)
 
     periods, used = db.read(read)
-    by_period: list[list[stats.Used]] = [[] for _period in periods]
-    for one in used:
-        by_period[one.period].append(one)
+    by_period = zip(periods, stats.by_period(periods, used), strict=True)
     by_model = stats.totals(used)
     return ExactJSONResponse(
         schemas.Stats(
-            daily=[_period(period, granularity, some) for period, some in zip(periods, by_period, strict=True)],
+            daily=[_period(period, granularity, some) for period, some in by_period],
             by_model=[schemas.ModelCost(model=one.name, cost=to_yuan(one.cost), count=one.calls) for one in by_model],
             models=sorted(one.name for one in by_model),
         )

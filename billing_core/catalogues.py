@@ -158,6 +158,7 @@ def factor_of(markups: Mapping[str, Decimal], offer: Offer) -> Decimal:
 
 
 def fits(pattern: str, offer: Offer) -> bool:
+    """Whether a markup's pattern is about an offer: by its model or its provider."""
     return fnmatchcase(offer.model, pattern) or fnmatchcase(offer.provider, pattern)
 
 

@@ -543,7 +543,7 @@ def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao
     start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
     if filters.user_id is None and not filters.merged and not filters.search and not (filters.model and filters.types):
         kinds = [stretches.TYPES[type] for type in filters.types if type in stretches.TYPES]
-        if (number := pricing.known_number(tx, filters.model)) is not None:
+        if filters.model and (number := pricing.known_number(tx, filters.model)) is not None:
             kinds.append(number)
         if kinds or not (filters.model or filters.types):
             return stretches.totals(tx, start, end, kinds)

@@ -235,6 +235,14 @@ def _used(
     return sums.used(tx, spans, columns, of=of, undone=undone, accounts=only)
 
 
+def by_period(periods: Sequence[Period], used: Sequence[Used]) -> list[list[Used]]:
+    """What was used, period by period."""
+    apart: list[list[Used]] = [[] for _period in periods]
+    for one in used:
+        apart[one.period].append(one)
+    return apart
+
+
 def totals(used: Sequence[Used]) -> list[Used]:
     """The same by name over all periods, dearest first."""
     sums: dict[str, list[int]] = {}

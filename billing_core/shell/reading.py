@@ -188,12 +188,8 @@ def stats(
     periods, found = used(user_id, days, granularity, timezone, by)
     totals = stats.totals(found)
     whole = sum(one.cost for one in totals)
-    sums = [[0, 0] for _ in periods]
-    costs: list[dict[str, Any]] = [{} for _ in periods]
-    for one in found:
-        costs[one.period][one.name] = hao("cost", one.cost)
-        sums[one.period][0] += one.cost
-        sums[one.period][1] += one.calls
+    apart = stats.by_period(periods, found)
+    sums = [(sum(one.cost for one in some), sum(one.calls for one in some)) for some in apart]
     name = "model_id" if by is By.model else "user_id"
     if as_json:
         return print_json(
@@ -201,9 +197,9 @@ def stats(
                 "periods": [
                     {
                         "start": period.start.isoformat(), **hao("cost", cost), "calls": calls,
-                        f"by_{by.value}": by_name,
+                        f"by_{by.value}": {one.name: hao("cost", one.cost) for one in some},
                     }
-                    for period, (cost, calls), by_name in zip(periods, sums, costs, strict=True)
+                    for period, (cost, calls), some in zip(periods, sums, apart, strict=True)
                 ],
                 "totals": [
                     {name: one.name, **hao("cost", one.cost), **{part: getattr(one, part) for part in stats.SUMS[1:]}}

@@ -29,7 +29,7 @@ def closed() -> int:
 
 
 def stay_on(page: str) -> None:
-    """At the beginning of each run: a dialog doesn't follow its viewer to another page."""
+    """At the beginning of each run: neither a dialog nor what is kept on this page follows its viewer to another one."""
     if st.session_state.get("dialog page") != page:
         close()
         st.session_state.pop("until it is left", None)

@@ -44,7 +44,7 @@ UNLISTED = ("account",)
 
 def show() -> None:
     """What a session's script runs."""
-    st.set_page_config(page_icon=str(ICON), layout="wide", initial_sidebar_state=220)
+    st.set_page_config(page_title=_("Billing"), page_icon=str(ICON), layout="wide", initial_sidebar_state=220)
     try:
         _show()
     except BillingError as error:

@@ -174,25 +174,25 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     asked = st.button(label, type="primary", disabled=not wanted, key="list-apply")
     if not asked:  # what the button is pressed beside
         st.session_state["list-seen"] = {price.model: price.price_id for price in viewer.db.read(pricing.listed)}
-    else:
-        seen = st.session_state["list-seen"]
-        changes = [
-            Change(row.model, row.after, seen.get(row.model), catalogues.origin(catalogue, row, rate)) for row in wanted
-        ]
-        try:
-            viewer.db.write(pricing.apply, changes, actor=viewer.actor, what=catalogue.name)
-        except BillingError as error:
-            st.error(told.plain(sentence(error)))
-            return
-        told.later(
-            ngettext(
-                "{n} price is set. It can be undone below.",
-                "{n} prices are set. They can be undone as one below.",
-                len(changes),
-            )
+        return
+    seen = st.session_state["list-seen"]
+    changes = [
+        Change(row.model, row.after, seen.get(row.model), catalogues.origin(catalogue, row, rate)) for row in wanted
+    ]
+    try:
+        viewer.db.write(pricing.apply, changes, actor=viewer.actor, what=catalogue.name)
+    except BillingError as error:
+        st.error(told.plain(sentence(error)))
+        return
+    told.later(
+        ngettext(
+            "{n} price is set. It can be undone below.",
+            "{n} prices are set. They can be undone as one below.",
+            len(changes),
         )
-        st.session_state.pop("choose-list", None)
-        st.rerun()
+    )
+    st.session_state.pop("choose-list", None)
+    st.rerun()
 
 
 def _from_to(part: str, row: Row) -> str:

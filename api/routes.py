@@ -301,6 +301,10 @@ def _charge_together(
     for actor, call in asked:
         calls.setdefault(actor, []).append(call)
 
+    if len(calls) == 1:
+        ((actor, some),) = calls.items()
+        return place[0].write(ledger.charge_many, some, actor=actor)
+
     def charge(tx: Transaction) -> dict[Actor, Iterator[ledger.Receipt | BillingError]]:
         return {actor: iter(ledger.charge_many(tx, some, actor=actor)) for actor, some in calls.items()}
 

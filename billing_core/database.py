@@ -10,11 +10,12 @@ at its start; on Postgres a deadlock or a serialization failure runs it again.
 
 import os
 import random
+import re
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import cache, cached_property
@@ -66,7 +67,15 @@ class Transaction:
     written ?. `connection` and `session` are SQLAlchemy's, in the same transaction, made when they are asked for.
     """
 
-    def __init__(self, engine: sa.Engine, pooled: sa.PoolProxiedConnection, now_ns: int, kept: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        pooled: sa.PoolProxiedConnection,
+        now_ns: int,
+        kept: dict[str, Any],
+        *,
+        alone: bool = False,
+    ) -> None:
         self.now_ns = now_ns
         self.kept = kept
         """What is kept between the transactions of this process. Whoever keeps something knows by itself whether it holds."""
@@ -79,6 +88,8 @@ class Transaction:
         """What `many` was given and Postgres hasn't been told yet."""
         self._has_answered = self.is_sqlite
         """Whether the server has, in this transaction: until then another connection can be taken."""
+        self.takes_at_once = alone and not self.is_sqlite
+        """Whether `at_once` may be asked, before anything else."""
 
     @property
     def file(self) -> Identity:
@@ -128,6 +139,29 @@ class Transaction:
         if self.is_sqlite:
             return [self.rows(*query) for query in queries]
         return self._in_one_trip(*queries)
+
+    def at_once(self, query: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """Run a statement with parameters %(name)s as a transaction of its own, in one round trip; its rows. None: it did
+        nothing, and the transaction begins with what follows. Only for what can be asked twice: where the connection is
+        lost, nobody knows whether it counted, and the whole function is run again."""
+        from psycopg import RawCursor  # other cursors read a long query anew each time
+
+        text, names = _numbered(query)
+        try:
+            self._driver.autocommit = True
+            try:
+                cursor = RawCursor(self._driver)
+                found: list[Any] = cursor.execute(text, [parameters[name] for name in names]).fetchall()
+            finally:
+                if not self._driver.closed:
+                    self._driver.autocommit = False
+        except Exception as error:
+            said = self._said(query, error)
+            if isinstance(said, DBAPIError):  # what stands against it is found by going step by step
+                return []
+            raise said from error
+        self._has_answered = bool(found)
+        return found
 
     def many(self, query: str, parameters: Sequence[Sequence[Any]]) -> None:
         """Run a statement with each of these parameters: on SQLite now, on Postgres in one round trip with what follows, so
@@ -212,6 +246,23 @@ class Transaction:
         return _wrapped(query, error, self._engine.dialect)
 
 
+@cache
+def _numbered(query: str) -> tuple[str, Sequence[str]]:
+    """A statement with its parameters by number, and their names in that order."""
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", query)))
+    return query % {name: f"${number}" for number, name in enumerate(names, start=1)}, names
+
+
+_ALONE: set[Callable[..., Any]] = set()
+
+
+def may_be_alone(function: Callable[P, T]) -> Callable[P, T]:
+    """Of a function that `write` may be given itself: there it is all that its transaction does, so that `at_once` may be
+    asked."""
+    _ALONE.add(function)
+    return function
+
+
 def _wrapped(query: str, error: Exception, dialect: sa.Dialect) -> Exception:
     """What a driver raised as SQLAlchemy raises it."""
     base = dialect.loaded_dbapi.Error
@@ -278,7 +329,7 @@ class Database:
         for attempt in range(RETRIES):
             try:
                 with self._turns if one_at_a_time else nullcontext():
-                    with closing(self._begin(engine)) as tx:
+                    with closing(self._begin(engine, alone=function in _ALONE)) as tx:
                         written = tx.file if one_at_a_time and self.file is not None else None
                         result = function(tx, *args, **kwargs)
                         tx.commit()
@@ -300,7 +351,7 @@ class Database:
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(_BUSY)
 
-    def _begin(self, engine: sa.Engine) -> Transaction:
+    def _begin(self, engine: sa.Engine, *, alone: bool = False) -> Transaction:
         try:
             pooled = engine.raw_connection()
             if self.is_sqlite:
@@ -311,7 +362,7 @@ class Database:
                     raise
         except engine.dialect.loaded_dbapi.Error as error:
             raise _wrapped("BEGIN", error, engine.dialect) from error
-        return Transaction(engine, pooled, self.clock(), self._kept)
+        return Transaction(engine, pooled, self.clock(), self._kept, alone=alone)
 
     # SQLite's file may be deleted or replaced under a running app. A connection that is open would go on with the old
     # file, which nobody can see any more; a new one would make an empty file.

@@ -16,7 +16,7 @@ from sqlalchemy import FromClause, bindparam, case, func, insert, select, update
 from . import idempotency, pricing, sums
 from .accounts import find
 from .actors import Actor
-from .database import Database, Retry, Transaction, chunks, is_id, marks
+from .database import Database, Retry, Transaction, chunks, is_id, marks, may_be_alone
 from .errors import (
     BillingError,
     Conflict,
@@ -119,6 +119,7 @@ def recharge(
 # Charges
 
 
+@may_be_alone
 def charge(
     tx: Transaction,
     user_id: str,
@@ -144,6 +145,7 @@ def charge(
     return result
 
 
+@may_be_alone
 def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> list[Receipt | BillingError]:
     """Charge a batch in one transaction; a refused one spoils no other. One result a charge, in their order."""
     charges = list(charges)
@@ -156,6 +158,8 @@ def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> 
 
 def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> list[Receipt | BillingError]:
     """Decide on each charge, then write all of what is granted at once."""
+    if len(charges) == 1 and tx.takes_at_once and (receipt := _at_once(tx, charges[0], actor)) is not None:
+        return [receipt]
     batch = _Batch(tx, charges, actor)
     refused: dict[int, BillingError] = {}
     for place, item in enumerate(charges):
@@ -165,6 +169,59 @@ def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> lis
             refused[place] = error
     results = batch.write() | refused
     return [results[place] for place in range(len(charges))]
+
+
+def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
+    """Charge a call of this moment in one statement and one round trip, at a price that was read before, where nothing stands
+    against it. None: nothing was done, and the same has to be done step by step. Only what has a key can be asked again."""
+    prices = pricing.last_read(tx)
+    noted = prices and prices.noted(item.model, tx.now_ns)
+    if not prices or not noted or item.once is None or item.others or item.created_at_ns is not None:
+        return None
+    tokens, (number, rates) = item.tokens, noted
+    cost = rates.cost(tokens)
+    asked = prices.upstream(item.model, tokens, tx.now_ns)
+    if cost > MAX_HAO or not item.user_id.isprintable():
+        return None
+    found = tx.at_once(
+        _AT_ONCE,
+        dict(zip(sums.SUMS, sums.of_call(cost, 1, tokens, _yuan(asked)), strict=True))
+        | {
+            "user_id": item.user_id, "lowest": -MAX_BALANCE if item.allow_debt else 0, "version": prices.version,
+            "model_id": number, "price_id": rates.price_id, "operator_id": actor.account_id, "now_ns": tx.now_ns,
+            "extras": tokens.extras and tokens.extras.as_json(), "usd": asked and asked.usd, "yuan": asked and asked.yuan,
+            "scope": item.once.scope, "key": item.once.key, "fingerprint": item.once.fingerprint,
+            "quarter": tx.now_ns // sums.QUARTER_NS, "slot": tx.slot, "busy_calls": sums.BUSY_CALLS,
+        },
+    )  # fmt: skip
+    for entry_id, balance in found:
+        return Receipt(entry_id, item.user_id, "deduct", -cost, cost, balance, "active", tx.now_ns)
+    return None
+
+
+_AT_ONCE = f"""
+WITH taken AS (
+    UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s
+    FROM price_version WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
+    AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s) AND version = %(version)s
+    RETURNING account.id, balance
+), written AS (
+    INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
+        cache_creation_tokens, completion_tokens, reasoning_tokens, operator_id, created_at_ns, extras, upstream_usd,
+        upstream_yuan)
+    SELECT id, 'deduct', -%(cost)s, balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
+        %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, id),
+        %(now_ns)s, %(extras)s, %(usd)s::bigint, %(yuan)s::bigint
+    FROM taken RETURNING id
+), remembered AS (
+    INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
+), {sums.AT_ONCE}
+SELECT written.id, balance FROM taken, written, account_sums
+WHERE length = {sums.LONG} AND 1 / (calls - %(busy_calls)s) IS NOT NULL
+"""
+"""Where something stands against it, it finds nothing to do (no such account, other prices, too little money) or fails as a
+whole: at a key that is there already, and at a division by 0 for the call by which the account becomes busy. All that it
+writes is selected from what locks the account, so that what it adds to is as the charge before left it."""
 
 
 class _Batch:

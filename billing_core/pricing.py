@@ -209,6 +209,12 @@ def _is_still(tx: Transaction, version: int) -> bool:
     return tx.is_sqlite or tx.rows(*VERSION) == [(version,)]
 
 
+def last_read(tx: Transaction) -> "InForce | None":
+    """What was in force when it was last read, as far as it reaches this moment; it holds if its `version` is still the same."""
+    known: _Known | None = tx.kept.get("prices")
+    return InForce(tx, known.version) if known and known.from_ns <= tx.now_ns < known.until_ns else None
+
+
 class InForce:
     """What counts for models within one transaction that changes no price. `version`: what VERSION gave in it."""
 
@@ -217,6 +223,7 @@ class InForce:
         if version is None:
             ((version,),) = tx.rows(*VERSION)
         self._known = _known(tx, version)
+        self.version = version
         self._models = self._known.models
         self._numbers: dict[str, int | None] = {}
         self._found: dict[tuple[str, int], Rates] = {}
@@ -230,11 +237,12 @@ class InForce:
         """The price of a model at a moment, in ns: whenever it is asked, the same."""
         found = self._found.get((model, at_ns))
         if found is None:
-            known = self._noted(model, at_ns)
+            known = self.noted(model, at_ns)
             found = self._found[model, at_ns] = known[1] if known else self._looked_up(model, at_ns)
         return found
 
-    def _noted(self, model: str, at_ns: int) -> tuple[int, Rates] | None:
+    def noted(self, model: str, at_ns: int) -> tuple[int, Rates] | None:
+        """What `kept` gives, where it needs no look into the database."""
         return self._models.get(model) if self._is_present(at_ns) else None
 
     def _looked_up(self, model: str, at_ns: int) -> Rates:
@@ -252,7 +260,7 @@ class InForce:
         they are missing."""
         found = self._rows.get((model, at_ns))
         if found is None:
-            rates, noted = self.at(model, at_ns), self._noted(model, at_ns)
+            rates, noted = self.at(model, at_ns), self.noted(model, at_ns)
             # Another thread may have noted another price since then.
             found = noted if noted and noted[1] is rates else self._with_row(model, at_ns, rates)
             self._rows[model, at_ns] = found

@@ -60,14 +60,9 @@ class Uses:
         kind: int = USED,
     ) -> None:
         """Add a call (`calls` 1), or what was undone of one (-1), at a moment."""
-        extras = tokens.extras
-        more = [
-            cost, calls, calls * tokens.prompt, calls * tokens.cached, calls * tokens.cache_creation,
-            calls * tokens.completion, calls * tokens.reasoning,
-            calls if extras is not None and extras.are_priced else 0,
-            0 if upstream_yuan is None else calls * upstream_yuan, 0 if upstream_yuan is None else cost,
-        ]  # fmt: skip
-        _plus(self._added, (account_id, model_id, at_ns // QUARTER_NS, kind), more)
+        _plus(
+            self._added, (account_id, model_id, at_ns // QUARTER_NS, kind), of_call(cost, calls, tokens, upstream_yuan)
+        )
 
     def write(self, tx: Transaction) -> None:
         """Add all of it to the sums that are kept."""
@@ -102,6 +97,17 @@ class Uses:
                     tx.rows(_BECAME_BUSY, (length, length * QUARTER_NS, account, *_span(LONG, period)))
 
 
+def of_call(cost: Hao, calls: int, tokens: Tokens, upstream_yuan: int | None) -> list[int]:
+    """What a call (`calls` 1), or what was undone of one (-1), adds to SUMS."""
+    extras = tokens.extras
+    return [
+        cost, calls, calls * tokens.prompt, calls * tokens.cached, calls * tokens.cache_creation,
+        calls * tokens.completion, calls * tokens.reasoning,
+        calls if extras is not None and extras.are_priced else 0,
+        0 if upstream_yuan is None else calls * upstream_yuan, 0 if upstream_yuan is None else cost,
+    ]  # fmt: skip
+
+
 def _plus(sums: dict[K, list[int]], key: K, numbers: list[int]) -> None:
     known = sums.get(key)
     sums[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
@@ -113,6 +119,30 @@ _ADD = (
 )
 _ADD_COLUMNS = re.sub(r"VALUES \(.*?\)", f"SELECT * FROM unnest({', '.join(['?::bigint[]'] * len(KEY + SUMS))})", _ADD)
 """The same on Postgres, which takes many rows as an array a column in a tenth of the time."""
+_ADD_SELECTED = re.sub(r"VALUES \(.*?\)", "{}", _ADD)
+_NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
+AT_ONCE = f"""
+account_sums AS (
+    {
+    _ADD_SELECTED.format(
+        f"SELECT {ACCOUNT}, long, %(quarter)s::bigint / long, taken.id, 0, {USED}, 0, {_NUMBERS} FROM taken "
+        f"CROSS JOIN (VALUES ({'), ('.join(map(str, KEPT[ACCOUNT]))})) AS kept(long)"
+    )
+} RETURNING length, calls
+), other_sums AS (
+    {
+    _ADD_SELECTED.format(
+        f"SELECT what, long, %(quarter)s::bigint / long, CASE what WHEN {MODEL} THEN 0 ELSE taken.id END, "
+        f"%(model_id)s::bigint, {USED}, CASE what WHEN {MODEL} THEN %(slot)s::bigint ELSE 0 END, {_NUMBERS} "
+        f"FROM taken JOIN account_sums ON account_sums.length = {LONG} "
+        f"JOIN (VALUES {', '.join(f'({of}, {long}, 0)' for of in (MODEL, BOTH) for long in KEPT[of])}, "
+        f"{', '.join(f'({BOTH}, {long}, 1)' for long in BUSY)}) AS kept(what, long, only_busy) "
+        "ON only_busy = 0 OR account_sums.calls > %(busy_calls)s"
+    )
+}
+)"""
+"""What adds a call to the sums within a statement on Postgres: of the account `taken.id`, which it has locked. Whoever becomes
+busy by it is found by `account_sums.calls`."""
 _OF_ENTRIES = {
     "calls": "1",
     **{f"{kind}_tokens": f"coalesce(e.{kind}_tokens, 0)" for kind in KINDS},

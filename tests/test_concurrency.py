@@ -48,15 +48,20 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
     """The transactions that begin: the statements of each, with their parameters by name."""
     begun: list[list[Statement]] = []
     make, rows, ask, many = Transaction.__init__, Transaction.rows, Transaction.ask, Transaction.many
+    alone = Transaction.at_once
 
     def note(_connection: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
         named = context.compiled_parameters if context.compiled else [{}]
         if not statement.startswith("BEGIN"):
             begun[-1] += [(" ".join(statement.split()), each) for each in named]
 
-    def begin(tx: Transaction, *given: Any) -> None:
+    def begin(tx: Transaction, *given: Any, **named: Any) -> None:
         begun.append([])
-        make(tx, *given)
+        make(tx, *given, **named)
+
+    def note_at_once(tx: Transaction, query: str, parameters: Any) -> list[Any]:
+        begun[-1].append(("UPDATE account", {"user_id": parameters["user_id"]}))
+        return alone(tx, query, parameters)
 
     def note_rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
         if query:  # an empty one asks whether the server is there
@@ -74,7 +79,9 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
 
     event.listen(db.engine, "before_cursor_execute", note)
     try:
-        with patch.multiple(Transaction, __init__=begin, rows=note_rows, ask=note_ask, many=note_many):
+        with patch.multiple(
+            Transaction, __init__=begin, rows=note_rows, ask=note_ask, many=note_many, at_once=note_at_once
+        ):
             yield begun
     finally:
         event.remove(db.engine, "before_cursor_execute", note)

@@ -448,19 +448,24 @@ def _start(tx: Transaction, valid_from_ns: int | None) -> int:
     return max(valid_from_ns, tx.now_ns)
 
 
-def _add(
-    tx: Transaction, model: str, prices: Prices | None, starts: int, actor: Actor, *,
-    origin: str | None = None, change_id: int | None = None,
-) -> Price:  # fmt: skip
-    four = {part: getattr(prices, part) if prices else None for part in PARTS}
-    row = Price(
-        model_id=model_number(tx, model), source="database", **four,
-        more=prices.more.as_json() if prices and prices.more else None, valid_from_ns=starts,
-        operator_id=actor.account_id, origin=origin, change_id=change_id, created_at_ns=tx.now_ns,
-    )  # fmt: skip
+def _add(tx: Transaction, model: str, prices: Prices | None, starts: int, actor: Actor) -> Price:
+    row = _new(tx, model_number(tx, model), prices, starts, actor)
     tx.session.add(row)
     tx.session.flush()
     return row
+
+
+def _new(
+    tx: Transaction, number: int, prices: Prices | None, starts: int, actor: Actor, *,
+    origin: str | None = None, change_id: int | None = None,
+) -> Price:  # fmt: skip
+    """A row that isn't written yet."""
+    four = {part: getattr(prices, part) if prices else None for part in PARTS}
+    return Price(
+        model_id=number, source="database", **four,
+        more=prices.more.as_json() if prices and prices.more else None, valid_from_ns=starts,
+        operator_id=actor.account_id, origin=origin, change_id=change_id, created_at_ns=tx.now_ns,
+    )  # fmt: skip
 
 
 def retire(tx: Transaction, model: str, *, actor: Actor) -> Price:
@@ -627,9 +632,11 @@ def apply(
     _lock_models(tx, numbers.values())
     change_id = _change(tx, what, actor) if what else None
     starts = _start(tx, valid_from_ns)
+    set_now = {price.model_id: price.id for price, _name in _set_and_in_force(tx, tx.now_ns)}
+    rows = []
     for change in changes:
-        found = _set_price(tx, numbers[change.model], tx.now_ns)
-        if (found.price_id if found else None) != change.replaces:
+        number = numbers[change.model]
+        if set_now.get(number) != change.replaces:
             raise Conflict(
                 N_(
                     "Somebody else has changed the price of {model} in the meantime, so nothing was applied. "
@@ -637,18 +644,20 @@ def apply(
                 ),
                 model=change.model,
             )
-        if change.prices is None and found is None:
+        if change.prices is None and number not in set_now:
             raise NotFound(N_("No price is set for {model}, so none can be retired."), model=change.model)
         if change_id is not None:
             if change.prices:
                 _check(change.prices)
-            _add(tx, change.model, change.prices, starts, actor, origin=change.origin, change_id=change_id)
+            rows.append(_new(tx, number, change.prices, starts, actor, origin=change.origin, change_id=change_id))
             continue
         prices = change.prices or Prices(None, None)  # type: ignore[arg-type]
         set_price(
             tx, change.model, prices.input, prices.output, actor=actor, cache_read=prices.cache_read,
             cache_write=prices.cache_write, more=prices.more, valid_from_ns=valid_from_ns,
         )  # fmt: skip
+    tx.session.add_all(rows)
+    tx.session.flush()
     if change_id is not None:
         later = {"valid_from_ns": starts} if starts > tx.now_ns else {}
         audit.note(tx, actor, "price.change", str(change_id), what=what, models=len(changes), **later)
@@ -710,7 +719,7 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
     if tx.session.exec(select(PriceChange.id).where(PriceChange.undoes == change_id)).first() is not None:
         raise Conflict(N_("Change {change_id} of prices has been undone already."), change_id=change_id)
     undoing = _change(tx, change.what, actor, undoes=change_id)
-    undone = 0
+    undone, rows = 0, []
     for price, name in prices:
         if price.valid_from_ns > tx.now_ns:
             if tx.session.get(PriceWithdrawal, price.id) is None:
@@ -729,9 +738,11 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
             )
             .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
         ).first()
-        old = set_of(before, name).prices if before else None
-        _add(tx, name, old, tx.now_ns, actor, origin=before.origin if before else None, change_id=undoing)
+        old, origin = (set_of(before, name).prices, before.origin) if before else (None, None)
+        rows.append(_new(tx, price.model_id, old, tx.now_ns, actor, origin=origin, change_id=undoing))
         undone += 1
+    tx.session.add_all(rows)
+    tx.session.flush()
     audit.note(tx, actor, "price.undo_change", str(change_id), what=change.what, models=undone)
     return undone, len(prices) - undone
 

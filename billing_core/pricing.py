@@ -719,26 +719,24 @@ def undo_change(tx: Transaction, change_id: int, *, actor: Actor) -> tuple[int, 
     if tx.session.exec(select(PriceChange.id).where(PriceChange.undoes == change_id)).first() is not None:
         raise Conflict(N_("Change {change_id} of prices has been undone already."), change_id=change_id)
     undoing = _change(tx, change.what, actor, undoes=change_id)
+    newest_first: dict[int, list[Price]] = {price.model_id: [] for price, _name in prices}
+    for price in tx.session.exec(
+        select(Price)
+        .where(col(Price.model_id).in_(newest_first), Price.source == "database", ~_WITHDRAWN)
+        .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
+    ):
+        newest_first[price.model_id].append(price)
     undone, rows = 0, []
     for price, name in prices:
         if price.valid_from_ns > tx.now_ns:
-            if tx.session.get(PriceWithdrawal, price.id) is None:
+            if price.id in [one.id for one in newest_first[price.model_id]]:
                 _withdraw(tx, price, actor)
                 undone += 1
             continue
-        found = _set_row(tx, price.model_id, tx.now_ns)
-        if found is None or found.id != price.id:
+        counted = [one for one in newest_first[price.model_id] if one.valid_from_ns <= tx.now_ns]
+        if not counted or counted[0].id != price.id:  # set anew since, or withdrawn before it started
             continue
-        before = tx.session.exec(
-            select(Price)
-            .where(Price.model_id == price.model_id, Price.source == "database", ~_WITHDRAWN)
-            .where(
-                (col(Price.valid_from_ns) < price.valid_from_ns)
-                | ((col(Price.valid_from_ns) == price.valid_from_ns) & (col(Price.id) < price.id))
-            )
-            .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
-        ).first()
-        old, origin = (set_of(before, name).prices, before.origin) if before else (None, None)
+        old, origin = (set_of(counted[1], name).prices, counted[1].origin) if counted[1:] else (None, None)
         rows.append(_new(tx, price.model_id, old, tx.now_ns, actor, origin=origin, change_id=undoing))
         undone += 1
     tx.session.add_all(rows)

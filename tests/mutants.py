@@ -110,7 +110,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
     (r"money\.x__exact$", r"(40|41)", "a bound far beyond any amount, against endless exponents"),
     (r"money\.", r"rstrip\(.XX0XX.\)", "there is no X among digits"),
     (r"money\.x_price_yuan$", r"quantize\(Decimal\(2\)\)", "only the exponent of what is given counts"),
-    (r"x_undo_change$", r"set_of\(before, None\)\.prices", "prices have no name"),
+    (r"x_undo_change$", r"set_of\(counted\[1\], None\)\.prices", "prices have no name"),
     (r"x_(preview_rule|with_rule)$", r"^\+.*, None\)$", "a rule that is only tried has no start"),
 )
 """A pattern of the function's name, one of the changed line, and why no test can tell the difference."""

@@ -293,6 +293,20 @@ def test_history_and_plans_are_in_the_order_of_their_starts(db: Database, clock:
     assert (withdrawn.model, withdrawn.input, withdrawn.withdrawn) == ("m", 2, True)
 
 
+def test_a_plan_that_was_withdrawn_before_its_start_is_left_alone_after_it(db: Database, clock: Clock) -> None:
+    later = clock() + 3600 * 10**9
+    change = db.write(
+        pricing.apply, [Change("a", Prices(1, 1), None), Change("b", Prices(1, 1), None)], actor=SHELL,
+        valid_from_ns=later, what="a list",
+    )  # fmt: skip
+    assert change is not None
+    db.write(pricing.withdraw, db.read(pricing.history, "a")[0].price_id, actor=SHELL)
+    clock.forward(seconds=7200)
+    assert db.write(pricing.undo_change, change, actor=SHELL) == (1, 1)
+    assert db.read(pricing.history, "a")[0].withdrawn
+    assert len(db.read(pricing.history, "a")) == 1
+
+
 def test_undoing_brings_back_the_newest_of_before_with_where_it_came_from(db: Database, clock: Clock) -> None:
     put(db, 9, valid_from_ns=clock.now_ns + 2 * SECOND)
     put(db, 8, valid_from_ns=clock.now_ns + SECOND)

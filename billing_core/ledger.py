@@ -204,6 +204,7 @@ WITH taken AS (
     UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s
     FROM price_version WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
     AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s) AND version = %(version)s
+    AND NOT EXISTS (SELECT 1 FROM idempotency WHERE scope = %(scope)s AND key = %(key)s)
     RETURNING account.id, balance
 ), written AS (
     INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
@@ -219,9 +220,9 @@ WITH taken AS (
 SELECT written.id, balance FROM taken, written, account_sums
 WHERE length = {sums.LONG} AND 1 / (calls - %(busy_calls)s) IS NOT NULL
 """
-"""Where something stands against it, it finds nothing to do (no such account, other prices, too little money) or fails as a
-whole: at a key that is there already, and at a division by 0 for the call by which the account becomes busy. All that it
-writes is selected from what locks the account, so that what it adds to is as the charge before left it."""
+"""Where something stands against it, it finds nothing to do (no such account, other prices, too little money, a known key) or
+fails as a whole: at a key that came in the same moment, and at a division by 0 for the call by which the account becomes
+busy. All that it writes is selected from what locks the account, so that what it adds to is as the charge before left it."""
 
 
 class _Batch:

@@ -141,9 +141,9 @@ class Transaction:
         return self._in_one_trip(*queries)
 
     def at_once(self, query: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """Run a statement with parameters %(name)s as a transaction of its own, in one round trip; its rows. None: it did
-        nothing, and the transaction begins with what follows. Only for what can be asked twice: where the connection is
-        lost, nobody knows whether it counted, and the whole function is run again."""
+        """Run a statement with parameters %(name)s as a transaction of its own, in one round trip; its rows. Without any, it
+        did nothing, and the transaction begins with what follows. Only for what can be asked twice: where the connection
+        is lost, nobody knows whether it counted, and the whole function is run again."""
         from psycopg import RawCursor  # other cursors read a long query anew each time
 
         text, names = _numbered(query)

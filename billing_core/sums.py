@@ -121,25 +121,24 @@ _ADD_COLUMNS = re.sub(r"VALUES \(.*?\)", f"SELECT * FROM unnest({', '.join(['?::
 """The same on Postgres, which takes many rows as an array a column in a tenth of the time."""
 _ADD_SELECTED = re.sub(r"VALUES \(.*?\)", "{}", _ADD)
 _NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
+_TO_ACCOUNT = (
+    f"SELECT {ACCOUNT}, long, %(quarter)s::bigint / long, taken.id, 0, {USED}, 0, {_NUMBERS} "
+    f"FROM taken CROSS JOIN (VALUES {', '.join(f'({long})' for long in KEPT[ACCOUNT])}) AS kept(long)"
+)
+_TO_OTHERS = (
+    f"SELECT what, long, %(quarter)s::bigint / long, CASE what WHEN {MODEL} THEN 0 ELSE taken.id END, %(model_id)s::bigint, "
+    f"{USED}, CASE what WHEN {MODEL} THEN %(slot)s::bigint ELSE 0 END, {_NUMBERS} "
+    f"FROM taken JOIN account_sums ON account_sums.length = {LONG} JOIN (VALUES "
+    + ", ".join(
+        [f"({of}, {long}, 0)" for of in (MODEL, BOTH) for long in KEPT[of]] + [f"({BOTH}, {long}, 1)" for long in BUSY]
+    )
+    + ") AS kept(what, long, if_busy) ON if_busy = 0 OR account_sums.calls > %(busy_calls)s"
+)
 AT_ONCE = f"""
 account_sums AS (
-    {
-    _ADD_SELECTED.format(
-        f"SELECT {ACCOUNT}, long, %(quarter)s::bigint / long, taken.id, 0, {USED}, 0, {_NUMBERS} FROM taken "
-        f"CROSS JOIN (VALUES ({'), ('.join(map(str, KEPT[ACCOUNT]))})) AS kept(long)"
-    )
-} RETURNING length, calls
+    {_ADD_SELECTED.format(_TO_ACCOUNT)} RETURNING length, calls
 ), other_sums AS (
-    {
-    _ADD_SELECTED.format(
-        f"SELECT what, long, %(quarter)s::bigint / long, CASE what WHEN {MODEL} THEN 0 ELSE taken.id END, "
-        f"%(model_id)s::bigint, {USED}, CASE what WHEN {MODEL} THEN %(slot)s::bigint ELSE 0 END, {_NUMBERS} "
-        f"FROM taken JOIN account_sums ON account_sums.length = {LONG} "
-        f"JOIN (VALUES {', '.join(f'({of}, {long}, 0)' for of in (MODEL, BOTH) for long in KEPT[of])}, "
-        f"{', '.join(f'({BOTH}, {long}, 1)' for long in BUSY)}) AS kept(what, long, only_busy) "
-        "ON only_busy = 0 OR account_sums.calls > %(busy_calls)s"
-    )
-}
+    {_ADD_SELECTED.format(_TO_OTHERS)}
 )"""
 """What adds a call to the sums within a statement on Postgres: of the account `taken.id`, which it has locked. Whoever becomes
 busy by it is found by `account_sums.calls`."""

@@ -45,10 +45,21 @@ def _sign_in(db: Database) -> None:
 
 
 def _focus_the_first_field() -> None:
-    """Streamlit has no way of its own. Who is typing in another one already stays there."""
-    field = "document.querySelector('form input, [data-testid=stForm] input')"
-    script = f"if (!document.activeElement?.matches('input')) {field}?.focus()"
-    st.html(f"<script>{script}</script>", unsafe_allow_javascript=True)
+    """Streamlit has no way of its own. It may draw the form once more after that, so that the focus is lost: for some seconds
+    it comes back, unless somebody clicks or is somewhere else already."""
+    st.html(f"<script>{_FOCUS}</script>", unsafe_allow_javascript=True)
+
+
+_FOCUS = """{
+    const focus = () => {
+        if (!document.activeElement?.matches('input, button, a'))
+            document.querySelector('form input, [data-testid=stForm] input')?.focus()
+    }
+    const timer = setInterval(focus, 100), stop = () => clearInterval(timer)
+    setTimeout(stop, 5000)
+    addEventListener('pointerdown', stop, {once: true})
+    focus()
+}"""
 
 
 def _enter(db: Database, account: Account) -> None:

@@ -62,6 +62,19 @@ def test_who_types_the_password_before_the_form_is_quite_there_goes_on_typing_it
     expect(name).to_have_value("")
 
 
+def test_a_form_that_is_drawn_once_more_gets_the_focus_back(start: Callable[[], App], chromium: Browser) -> None:
+    app = start()
+    app.shell("account", "add", "boss", "--name", "Boss", "--admin", "--password-file", "-", stdin=PASSWORD)
+    page = chromium.new_context(locale="en-US").new_page()
+    page.goto(app.url)
+    name = page.get_by_label("Id", exact=True)
+    expect(name).to_be_focused(timeout=30_000)
+    page.evaluate("document.activeElement.blur()")
+    expect(name).to_be_focused()
+    page.get_by_role("heading").first.click()
+    expect(name).not_to_be_focused()
+
+
 def test_the_api_answers_on_the_same_port(start: Callable[[], App]) -> None:
     app = start()
     status, body = get(f"{app.url}/api/v1/billing/balance")

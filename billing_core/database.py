@@ -42,6 +42,8 @@ SLOTS = 0x62696C6C
 RETRIES = 20
 RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
+STEP_BY_STEP_STATES = (*RETRIED_STATES, "22012", "22003", "0A000")
+"""With which `at_once` gives up: these, a division by 0, a number that is too large, and what an engine like Postgres lacks."""
 
 
 _GONE = N_("The database file is gone. Put it back or restore a backup; until then nothing can be charged.")
@@ -147,19 +149,14 @@ class Transaction:
         from psycopg import RawCursor  # other cursors read a long query anew each time
 
         text, names = _numbered(query)
+        found: list[Any] = []
         try:
-            self._driver.autocommit = True
-            try:
-                cursor = RawCursor(self._driver)
-                found: list[Any] = cursor.execute(text, [parameters[name] for name in names]).fetchall()
-            finally:
-                if not self._driver.closed:
-                    self._driver.autocommit = False
+            self._driver.autocommit = True  # whoever is interrupted leaves it so: see Database._begin
+            found = RawCursor(self._driver).execute(text, [parameters[name] for name in names]).fetchall()
         except Exception as error:
-            said = self._said(query, error)
-            if isinstance(said, DBAPIError):  # what stands against it is found by going step by step
-                return []
-            raise said from error
+            if getattr(error, "sqlstate", None) not in STEP_BY_STEP_STATES:
+                raise self._said(query, error) from error
+        self._driver.autocommit = False
         self._has_answered = bool(found)
         return found
 
@@ -360,6 +357,10 @@ class Database:
                 except BaseException:
                     pooled.close()
                     raise
+            else:
+                driver: Any = pooled.driver_connection
+                if driver.autocommit:
+                    driver.autocommit = False
         except engine.dialect.loaded_dbapi.Error as error:
             raise _wrapped("BEGIN", error, engine.dialect) from error
         return Transaction(engine, pooled, self.clock(), self._kept, alone=alone)

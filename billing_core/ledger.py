@@ -175,7 +175,7 @@ def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
     """Charge a call of this moment in one statement and one round trip, at a price that was read before, where nothing stands
     against it. None: nothing was done, and the same has to be done step by step. Only what has a key can be asked again."""
     prices = pricing.last_read(tx)
-    noted = prices and prices.noted(item.model, tx.now_ns)
+    noted = prices and isinstance(item.model, str) and prices.noted(item.model, tx.now_ns)
     if not prices or not noted or item.once is None or item.others or item.created_at_ns is not None:
         return None
     tokens, (number, rates) = item.tokens, noted

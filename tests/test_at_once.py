@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from conftest import Clock
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from billing_core import accounts, ledger, pricing, sums
 from billing_core.actors import SHELL, Actor
 from billing_core.check import check
 from billing_core.database import Database, Transaction
-from billing_core.errors import BillingError
+from billing_core.errors import BillingError, DatabaseUnavailable, Invalid
 from billing_core.idempotency import Once
 from billing_core.tokens import Extras, Tokens
 
@@ -204,3 +205,58 @@ def test_a_hold_that_expires_in_this_moment_is_given_back_first(team: Database, 
     charge(team, once=once("then"))
     rows = team.read(lambda tx: tx.rows("SELECT type FROM entry ORDER BY id"))
     assert [type for (type,) in rows] == ["recharge", "deduct", "precharge", "expire", "deduct"]
+
+
+def test_who_is_interrupted_leaves_a_connection_on_which_writes_are_whole(
+    postgres_database: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = Database(postgres_database, clock=clock)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    db.write(ledger.recharge, "ann", 10**7, actor=SHELL)
+    for key in "ab":
+        charge(db, once=once(key))
+
+    def interrupted(*_asked: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.RawCursor, "execute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            charge(db, once=once("interrupted"))
+
+    def recharge_and_fail(tx: Transaction) -> None:
+        ledger.recharge(tx, "ann", 1, actor=SHELL)
+        raise ZeroDivisionError
+
+    before = db.read(accounts.find, "ann").balance
+    with pytest.raises(ZeroDivisionError):
+        db.write(recharge_and_fail)
+    assert db.read(accounts.find, "ann").balance == before
+    db.close()
+
+
+def test_a_model_that_is_no_name_is_refused(team: Database) -> None:
+    charge(team, once=once("before"), allow_debt=True)
+    with pytest.raises(Invalid, match="A model's name"):
+        charge(team, model=["own"], once=once("a list"))  # type: ignore[arg-type]
+
+
+def test_who_waits_for_too_long_is_told_after_one_wait(
+    postgres_database: str, clock: Clock, at_once: list[list[Any]]
+) -> None:
+    db = Database(f"{postgres_database}&options=-c%20lock_timeout%3D200", clock=clock)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    db.write(ledger.recharge, "ann", 10**7, actor=SHELL)
+    for key in "ab":
+        charge(db, once=once(key))
+
+    def hold_and_charge(tx: Transaction) -> None:
+        ledger.recharge(tx, "ann", 1, actor=SHELL)
+        with pytest.raises(DatabaseUnavailable, match="busy"):
+            charge(db, once=once("meanwhile"))
+
+    at_once.clear()
+    db.write(hold_and_charge)
+    assert at_once == []  # it raised, and nothing was tried after it
+    assert not charge(db, once=once("meanwhile")).replayed
+    db.close()

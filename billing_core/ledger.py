@@ -174,15 +174,17 @@ def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> lis
 def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
     """Charge a call of this moment in one statement and one round trip, at a price that was read before, where nothing stands
     against it. None: nothing was done, and the same has to be done step by step. Only what has a key can be asked again."""
-    prices = pricing.last_read(tx)
-    noted = prices and isinstance(item.model, str) and prices.noted(item.model, tx.now_ns)
-    if not prices or not noted or item.once is None or item.others or item.created_at_ns is not None:
+    if item.once is None or item.others or item.created_at_ns is not None:
+        return None
+    if not isinstance(item.model, str) or not item.user_id.isprintable() or (prices := pricing.last_read(tx)) is None:
+        return None
+    if (noted := prices.noted(item.model, tx.now_ns)) is None:
         return None
     tokens, (number, rates) = item.tokens, noted
     cost = rates.cost(tokens)
-    asked = prices.upstream(item.model, tokens, tx.now_ns)
-    if cost > MAX_HAO or not item.user_id.isprintable():
+    if cost > MAX_HAO:
         return None
+    asked = prices.upstream(item.model, tokens, tx.now_ns)
     found = tx.at_once(
         _AT_ONCE,
         dict(zip(sums.SUMS, sums.of_call(cost, 1, tokens, _yuan(asked)), strict=True))

@@ -424,7 +424,9 @@ def set_price(
     starts = _start(tx, valid_from_ns)
     model = clean_model(model)
     before = in_force(tx, model, starts)
-    row = _add(tx, model, prices, starts, actor)
+    row = _new(tx, model_number(tx, model), prices, starts, actor)
+    tx.session.add(row)
+    tx.session.flush()
     after = as_rates(prices) if prices else without_own(tx, model, starts)
     changed: dict[str, object] = {part: [getattr(before, part), getattr(after, part)] for part in PARTS}
     if before.more != after.more:
@@ -446,13 +448,6 @@ def _start(tx: Transaction, valid_from_ns: int | None) -> int:
             field="valid_from",
         )
     return max(valid_from_ns, tx.now_ns)
-
-
-def _add(tx: Transaction, model: str, prices: Prices | None, starts: int, actor: Actor) -> Price:
-    row = _new(tx, model_number(tx, model), prices, starts, actor)
-    tx.session.add(row)
-    tx.session.flush()
-    return row
 
 
 def _new(

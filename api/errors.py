@@ -74,7 +74,10 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
         kind = error["type"]
         message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
         name = next((str(part) for part in error["loc"] if part not in ("query", "path", "header")), "body")
-        fields.setdefault(name, Invalid(message, field=name, name=name, **error.get("ctx", {})))
+        params = error.get("ctx", {})
+        if kind == "literal_error":  # “'hour', 'day' or 'month'” would be English
+            params = {"expected": params["expected"].replace(" or ", ", ").replace("'", "")}
+        fields.setdefault(name, Invalid(message, field=name, name=name, **params))
     return InvalidFields(list(fields.values()))
 
 

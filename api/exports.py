@@ -9,23 +9,37 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryInfo
 from fastapi.responses import StreamingResponse
 
 from billing_core import audit, export, logs, pricing, stats
 from billing_core.actors import Actor
-from billing_core.database import Transaction
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
 from billing_core.zones import zone
 
 from .auth import AdminReader, Db, Reader
-from .errors import Route
+from .errors import Route, language
 from .openapi import READING, READING_ONE, Responses
 from .queries import EARLIEST, LATEST, AuditKind, Days, End, Granularity, Model, Search, Start, Timezone
 from .schemas import EntryType
 
-router = APIRouter(prefix="/export", route_class=Route)
+
+def _known(request: Request) -> None:
+    """A filter that is written wrong would let everything through, unnoticed. Raises Invalid."""
+    parameters = get_flat_params(request.scope["route"].dependant)
+    known = [one.alias for one in parameters if isinstance(one.field_info, QueryInfo)]
+    for name in request.query_params:
+        if name not in known:
+            raise Invalid(
+                N_("“{name}” is no filter of this file. There are: {known}."),
+                field=name, name=name, known=", ".join(known),
+            )  # fmt: skip
+
+
+router = APIRouter(prefix="/export", route_class=Route, dependencies=[Depends(_known)])
 
 CSV = "text/csv; charset=utf-8"
 
@@ -40,7 +54,7 @@ def as_file(
     """The file as a download (`shown`: in the browser), called by the parts of `name`. Its first block is read at once:
     whatever is wrong is said before the answer begins."""
     first = next(blocks)
-    file = "-".join(str(part) for part in name if part) + f".{ending}"
+    file = re.sub(r"[/\\]", "_", "-".join(str(part) for part in name if part)) + f".{ending}"
     plain = re.sub(r"[^A-Za-z0-9._@+-]", "_", file)
     disposition = f'{"inline" if shown else "attachment"}; filename="{plain}"'
     if plain != file:
@@ -85,6 +99,11 @@ def _dates(start_ns: int | None, end_ns: int | None, tz: ZoneInfo) -> str:
     return "_".join(str(day) for day in (first, last) if day)
 
 
+def _in_order(start: int | None, end: int | None) -> None:
+    if start is not None and end is not None and end < start:
+        raise Invalid(N_("The range ends before it begins. Swap its two ends."), field="end")
+
+
 Types = Annotated[list[EntryType], Query(description="Only entries of this type; may be given several times.")]
 
 
@@ -95,8 +114,10 @@ def export_logs(
 ) -> Response:  # fmt: skip
     """Entries, newest first; for a member what a repricing wrote is one line."""
     tz = _zone(whose.actor, timezone)
+    _in_order(start, end)
     wanted = logs.Filters(whose.user_id, start, end, model, tuple(type), search, merged=not whose.actor.is_admin)
-    return as_file(export.logs(db, wanted, tz, actor=whose.actor), "logs", whose.name, _dates(start, end, tz))
+    blocks = export.logs(db, wanted, tz, actor=whose.actor)
+    return as_file(blocks, "logs", whose.name, model, *type, _dates(start, end, tz))
 
 
 @router.get("/recharges.csv", responses=_answers(READING_ONE), response_class=Response)
@@ -105,6 +126,7 @@ def export_recharges(
 ) -> Response:
     """Recharges, newest first."""
     tz = _zone(whose.actor, timezone)
+    _in_order(start, end)
     wanted = logs.recharges(logs.Filters(whose.user_id, start, end, search=search))
     rows = logs.every(db, wanted, actor=whose.actor)
     return as_file(export.recharges(rows, tz), "recharges", whose.name, _dates(start, end, tz))
@@ -121,24 +143,20 @@ def export_stats(
     days: Days = 7,
     first: Annotated[Day, Query(description="The first day, with `last` instead of `days`.")] = None,
     last: Annotated[Day, Query(description="The last day.")] = None,
-    by: Annotated[Literal["model", "account"], Query(description="A row a period and what.")] = "model",
+    by: Annotated[Literal["model", "account", "both"], Query(description="A row a period and what.")] = "model",
     timezone: Timezone = "",
 ) -> Response:
-    """What was used: a row a period and model, or account."""
+    """What was used: a row a period and model, or account, or both (an account after the other)."""
     if (first is None) != (last is None):
         raise Invalid(N_("Give both days, first and last, or neither."), field="last" if last is None else "first")
     tz = _zone(whose.actor, timezone)
-
-    def read(tx: Transaction) -> tuple[list[stats.Period], list[stats.Used]]:
-        if first and last:
-            periods = stats.periods_between(first, last, granularity, tz)
-        else:
-            periods = stats.last_periods(tx.now_ns, granularity, tz, days)
-        return periods, stats.usage(tx, periods, actor=whose.actor, user_id=whose.user_id, by=by)
-
-    periods, used = db.read(read)
+    if first and last:
+        periods = stats.periods_between(first, last, granularity, tz)
+    else:
+        periods = stats.last_periods(db.clock(), granularity, tz, days)
+    blocks = export.stats(db, periods, by, actor=whose.actor, user_id=whose.user_id)
     dates = _dates(periods[0].start_ns, periods[-1].end_ns, tz)
-    return as_file(export.stats(used, periods, by), "stats", whose.name, f"by-{by}", dates)
+    return as_file(blocks, "stats", whose.name, f"by-{by}", granularity, dates)
 
 
 @router.get("/prices.csv", responses=_answers(READING), response_class=Response)
@@ -159,9 +177,10 @@ def export_accounts(actor: AdminReader, db: Db, search: Search = "", timezone: T
 
 @router.get("/audit.csv", responses=_answers(READING), response_class=Response)
 def export_audit(
-    actor: AdminReader, db: Db, kind: AuditKind = "", search: Search = "", timezone: Timezone = ""
+    request: Request, actor: AdminReader, db: Db, kind: AuditKind = "", search: Search = "", timezone: Timezone = ""
 ) -> Response:
-    """The audit log, newest first."""
+    """The audit log, newest first; `text` in the language that the asking account has set, else that of Accept-Language."""
     tz = _zone(actor, timezone)
     rows = audit.every(db, actor=actor, kind=kind, search=search)
-    return as_file(export.audit(rows, tz), "audit", stats.from_ns(db.clock(), tz).date())
+    blocks = export.audit(rows, tz, actor.language or language(request))
+    return as_file(blocks, "audit", stats.from_ns(db.clock(), tz).date())

@@ -1,7 +1,8 @@
 """CSV of what the pages show, all of it, a block at a time.
 
-UTF-8 with a byte order mark, so that spreadsheets read Chinese; times in ISO 8601 with their offset; amounts as exact
-decimals in 元 with the integer 毫 beside them; text that a spreadsheet would take for a formula begins with '.
+UTF-8 with a byte order mark, so that spreadsheets read Chinese; times in ISO 8601 with their offset, all of a column written
+alike; amounts as exact decimals in 元 with the integer 毫 beside them; text that a spreadsheet would take for a formula begins
+with '.
 """
 
 import csv
@@ -16,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from .accounts import listed
 from .actors import SHELL_ID, Actor
-from .audit import Noted
+from .audit import Noted, sentence
 from .balances import balances_of
 from .database import Database, Transaction
 from .logs import Filters, Names, Row, raw
@@ -24,7 +25,7 @@ from .models import Account
 from .money import price_yuan, to_yuan
 from .pricing import Current
 from .rates import MORE_PARTS
-from .stats import SUMS, Period, Used, from_ns, last_periods, totals, usage
+from .stats import SUMS, Period, Used, from_ns, joined, last_periods, totals, usage
 from .text import safe
 from .what_if import Cell
 
@@ -47,7 +48,8 @@ def blocks(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[byt
 
 
 def iso(ns: int, tz: tzinfo) -> str:
-    return from_ns(ns, tz).isoformat()
+    """A moment, to the microsecond."""
+    return from_ns(ns, tz).isoformat(timespec="microseconds")
 
 
 PARTS = ("input", "output", "cache_read", "cache_write")
@@ -89,14 +91,15 @@ LOGS = (
     "id,created_at,user_id,name,type,model_id,prompt_tokens,cached_tokens,cache_creation_tokens,completion_tokens,"
     "reasoning_tokens,cost_yuan,cost_hao,amount_yuan,amount_hao,balance_after_yuan,balance_after_hao,input_price,"
     "output_price,cache_read_price,cache_write_price,price_source,precharge_id,reverses_id,reversed_by,operator_id,"
-    "remark,reprices_id,extras"
+    "remark,reprices_id,extras,further,recorded_at"
 )
 LINES = 1000
 """Lines of the logs in a block, about 200 KB: a block takes its time to be sent, however short."""
 
 
 def logs(db: Database, filters: Filters, tz: tzinfo, *, actor: Actor) -> Iterator[bytes]:
-    """Entries, newest first; `cost` is what each adds to what was spent. Raises as logs.page does, before the first block.
+    """Entries, newest first; `cost` is what each adds to what was spent, `further` what its price says beside the four,
+    `recorded_at` when it was written into the ledger. Raises as logs.page does, before the first block.
 
     A file of millions: lines are put together from text that is made once for each account, model, price and quarter of an
     hour, which is several times as fast as a cell at a time.
@@ -149,8 +152,9 @@ class _Texts:
         self.models = {None: ""} | {id: _cell(name) for id, name in names.models.items()}
         self.prices = {None: ",,,,"} | {
             id: ",".join("" if micro is None else f"{price_yuan(micro):f}" for micro in prices) + f",{source}"
-            for id, (*prices, source) in names.prices.items()
+            for id, (*prices, source, _more) in names.prices.items()
         }
+        self.further = {None: ""} | {id: _cell(price[-1]) for id, price in names.prices.items()}
         self.quarters: dict[int, tuple[str, int, str]] = {}
 
     def iso(self, ns: int) -> str:
@@ -168,24 +172,27 @@ class _Texts:
             known = self.quarters[quarter] = text[:14], begins.minute * 60, text[19:]
         hour, begun, offset = known
         second, ns = divmod(rest, 1_000_000_000)
-        fraction = f".{str(1_000_000 + ns // 1000)[1:]}" if ns >= 1000 else ""
-        return f"{hour}{_CLOCK[begun + second]}{fraction}{offset}"
+        return f"{hour}{_CLOCK[begun + second]}.{str(1_000_000 + ns // 1000)[1:]}{offset}"
 
     def lines(self, rows: list[tuple[Any, ...]]) -> list[str]:
         """A line for each of logs.raw's rows. Raises KeyError for a number that has no name yet."""
-        accounts, operators, models, prices, iso = self.accounts, self.operators, self.models, self.prices, self.iso
+        accounts, operators, models, iso = self.accounts, self.operators, self.models, self.iso
+        prices, further = self.prices, self.further
         lines = []
         for (
             id, at, account, type, model, prompt, cached, creation, completion, reasoning, cost, amount, after, price,
-            precharge, reverses, reversed_by, operator, remark, reprices, extras,
+            precharge, reverses, reversed_by, operator, remark, reprices, extras, recorded,
         ) in rows:  # fmt: skip
-            hold = id if type == "precharge" else precharge
+            moment = iso(at)
             spent = _both(cost)
             if cost == -amount and cost > 0:
                 yuan, hao = spent.split(",")
                 moved = f"-{yuan},-{hao}"
             else:
                 moved = _both(amount)
+            hold = precharge
+            if type == "precharge":
+                hold, spent = id, "0.0000,0"
             tokens = (
                 ",,,," if prompt is None is completion else f"{prompt},{cached},{creation},{completion},{reasoning}"
             )
@@ -197,8 +204,8 @@ class _Texts:
                     f"{reprices or ''},{_cell(extras)}"
                 )
             lines.append(
-                f"{id},{iso(at)},{accounts[account]},{type},{models[model]},{tokens},{spent},{moved},"
-                f"{_both(after)},{prices[price]},{rest}\r\n"
+                f"{id},{moment},{accounts[account]},{type},{models[model]},{tokens},{spent},{moved},"
+                f"{_both(after)},{prices[price]},{rest},{further[price]},{moment if recorded is None else iso(recorded)}\r\n"
             )
         return lines
 
@@ -225,15 +232,34 @@ def recharges(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
     return _csv(columns, rows)
 
 
-def stats(used: Iterable[Used], periods: Sequence[Period], by: str) -> Iterator[bytes]:
-    """What was used, a row a period and model (or account); as stats.usage gives it."""
+def stats(db: Database, periods: Sequence[Period], by: str, *, actor: Actor, user_id: str | None) -> Iterator[bytes]:
+    """What an account (all: None) used, a row a period and `model`, or `account`, or `both`: then an account after the other,
+    each read by itself. Raises Forbidden, UnknownAccount, before the first block."""
+
+    def read(tx: Transaction) -> tuple[dict[str, str], list[Used]]:
+        spans, of = ([joined(periods)], "account") if by == "both" else (periods, by)
+        found = usage(tx, spans, actor=actor, user_id=user_id, by=of)
+        return dict(tx.rows("SELECT user_id, name FROM account")), found
+
+    names, found = db.read(read)
+
+    def of_each() -> Iterator[tuple[str, Used]]:
+        for whose in sorted(one.name for one in found):
+            yield from ((whose, one) for one in db.read(usage, periods, actor=actor, user_id=whose))
+
+    account: _Columns = {"user_id": lambda row: row[0], "name": lambda row: names[row[0]]}
+    model: _Columns = {"model_id": lambda row: row[1].name}
     columns: _Columns = {
-        "start": lambda one: periods[one.period].start.isoformat(),
-        "model_id" if by == "model" else "user_id": lambda one: one.name,
-        **_money("cost", lambda one: one.cost),
-        **{name: attrgetter(name) for name in SUMS[1:]},
+        "start": lambda row: periods[row[1].period].start.isoformat(),
+        **{"model": model, "account": account, "both": account | model}[by],
+        **_money("cost", lambda row: row[1].cost),
+        **{name: _of_use(name) for name in SUMS[1:]},
     }
-    return _csv(columns, used)
+    return _csv(columns, of_each() if by == "both" else ((one.name, one) for one in found))
+
+
+def _of_use(name: str) -> Callable[[tuple[str, Used]], Any]:
+    return lambda row: getattr(row[1], name)
 
 
 def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
@@ -295,8 +321,9 @@ def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[b
     return _csv(columns, rows)
 
 
-def audit(rows: Iterable[Noted], tz: tzinfo) -> Iterator[bytes]:
-    """The audit log, as audit.every gives it; `detail` is JSON."""
+def audit(rows: Iterable[Noted], tz: tzinfo, language: str) -> Iterator[bytes]:
+    """The audit log, as audit.every gives it; `text` says in `language` what was done, `detail` is JSON, prices in it are
+    10⁻⁶ 元 per million tokens."""
     columns: _Columns = {
         "id": lambda row: row.id,
         "at": lambda row: iso(row.at_ns, tz),
@@ -305,6 +332,7 @@ def audit(rows: Iterable[Noted], tz: tzinfo) -> Iterator[bytes]:
         "origin": lambda row: row.origin,
         "action": lambda row: row.action,
         "subject": lambda row: row.subject,
+        "text": lambda row: sentence(row, language, when=lambda ns: iso(ns, tz)),
         "detail": lambda row: json.dumps(row.detail, ensure_ascii=False),
     }
     return _csv(columns, rows)

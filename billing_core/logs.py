@@ -88,7 +88,7 @@ class Row:
     @property
     def consumed(self) -> int:
         """What the line adds to what was spent, in 毫."""
-        return self.cost - (self.repriced_from or 0)
+        return 0 if self.type == "precharge" else self.cost - (self.repriced_from or 0)
 
     @property
     def held(self) -> int:
@@ -373,29 +373,31 @@ def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) ->
 
 RAW = (
     "id, created_at_ns, account_id, type, model_id, prompt_tokens, cached_tokens, cache_creation_tokens, "
-    "completion_tokens, reasoning_tokens, consumed, amount, balance_after, price_id, precharge_id, reverses_id, "
-    "reversed_by, operator_id, remark, reprices_id, extras"
+    "completion_tokens, reasoning_tokens, cost, amount, balance_after, price_id, precharge_id, reverses_id, "
+    "reversed_by, operator_id, remark, reprices_id, extras, recorded_at_ns"
 )
-"""What `raw` gives of an entry, in this order. `operator_id` is 0 for the shell."""
+"""What `raw` gives of an entry, in this order. `cost` is less what was charged before a repricing, where that is one line;
+`operator_id` is 0 for the shell, `recorded_at_ns` None where it is the moment
+of the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the numbers in raw rows stand for: accounts' (user_id, name), models' names, prices' (input, output, cache
-    read, cache write, source)."""
+    read, cache write, source, what More.as_json wrote)."""
 
     accounts: dict[int, tuple[str, str]]
     models: dict[int, str]
-    prices: dict[int, tuple[int | None, int | None, int | None, int | None, str]]
+    prices: dict[int, tuple[int | None, int | None, int | None, int | None, str, str | None]]
 
     @classmethod
     def read(cls, tx: Transaction) -> "Names":
         run, p = tx.connection().execute, PRICES.c
-        prices = select(p.id, p.input, p.output, func.coalesce(p.cache_read, p.input), func.coalesce(p.cache_write, p.input), p.source)  # fmt: skip
+        prices = select(p.id, p.input, p.output, func.coalesce(p.cache_read, p.input), func.coalesce(p.cache_write, p.input), p.source, p.more)  # fmt: skip
         return cls(
             {row[0]: (row[1], row[2]) for row in run(select(ACCOUNTS.c.id, ACCOUNTS.c.user_id, ACCOUNTS.c.name))},
             {row[0]: row[1] for row in run(select(MODELS.c.id, MODELS.c.name))},
-            {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in run(prices)},
+            {row[0]: (row[1], row[2], row[3], row[4], row[5], row[6]) for row in run(prices)},
         )
 
 
@@ -409,7 +411,7 @@ def raw(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> I
         e.id, _moment(filters), e.account_id, e.type, e.model_id, e.prompt_tokens, e.cached_tokens,
         e.cache_creation_tokens, e.completion_tokens, e.reasoning_tokens, e.cost - func.coalesce(repriced_from, 0), amount,
         e.balance_after, e.price_id, e.precharge_id, e.reverses_id, reversed_by,
-        case((_BY_THE_SHELL, 0), else_=e.operator_id), e.remark, e.reprices_id, e.extras,
+        case((_BY_THE_SHELL, 0), else_=e.operator_id), e.remark, e.reprices_id, e.extras, e.recorded_at_ns,
     )  # fmt: skip
     lines = ENTRIES.outerjoin(_UNDOING, _UNDOING.c.reverses_id == e.id)
     if filters.merged:

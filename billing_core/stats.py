@@ -84,8 +84,10 @@ def _days(first: date, last: date, tz: ZoneInfo) -> list[Period]:
 
 
 def _months(first: date, last: date, tz: ZoneInfo) -> list[Period]:
-    count = (last.year - first.year) * 12 + last.month - first.month + 2
-    return _between([first.replace(day=1) + relativedelta(months=n) for n in range(count)], tz)
+    """The months of these dates; of the first and the last one, the days from and up to them."""
+    count = (last.year - first.year) * 12 + last.month - first.month
+    later = [first.replace(day=1) + relativedelta(months=n + 1) for n in range(count)]
+    return _between([first, *later, last + timedelta(days=1)], tz)
 
 
 def _between(starts: list[date], tz: ZoneInfo) -> list[Period]:
@@ -124,11 +126,12 @@ def last_periods(now_ns: int, granularity: str, tz: ZoneInfo, days: int = 7) -> 
         return _hours(now_ns - 25 * 3600 * SECOND, now_ns + 1, tz)[-24:]
     if granularity == "day":
         return _days(today - timedelta(days=days - 1), today, tz)
-    return _months(today + relativedelta(months=-11), today, tz)
+    return _months(today + relativedelta(months=-11, day=1), today + relativedelta(day=31), tz)
 
 
 def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> list[Period]:
-    """The periods from the date `first` up to and including the date `last`. Raises Invalid."""
+    """The periods from the date `first` up to and including the date `last`: no day more, so that the first and the last
+    month may be parts of one. Raises Invalid."""
     if not EARLIEST <= first.year <= last.year <= LATEST and first <= last:
         raise Invalid(
             N_("The range must lie between the years {earliest} and {latest}."),
@@ -139,10 +142,13 @@ def periods_between(first: date, last: date, granularity: str, tz: ZoneInfo) -> 
     days = (last - first).days
     if {"hour": 24 * days, "day": days, "month": days // 28}[granularity] > MAX_PERIODS:
         raise Invalid(N_("The range is too long for periods this short. Choose longer periods."), field="range")
-    if granularity == "month":
-        return _months(first, last, tz)
-    whole = _days(first, last, tz)
-    return _hours(whole[0].start_ns, whole[-1].end_ns, tz) if granularity == "hour" else whole
+    found = _months(first, last, tz) if granularity == "month" else _days(first, last, tz)
+    if not found:
+        raise Invalid(
+            N_("There was no {day} in {zone}: its clocks skipped that day. Choose another one."),
+            field="range", day=first.isoformat(), zone=tz.key,
+        )  # fmt: skip
+    return _hours(found[0].start_ns, found[-1].end_ns, tz) if granularity == "hour" else found
 
 
 def joined(periods: Sequence[Period]) -> Period:

@@ -134,6 +134,7 @@ def _asked(
     for by, rows in zip(groupings, grouped, strict=True):
         costs, reversals = (_together(cells, by) for cells in (exact, undone))
         cells = []
+        so_far: dict[int, int] = {}
         for (period, account, model), row in rows.items():
             price = rates.get(names[model])
             if price is None:
@@ -142,8 +143,12 @@ def _asked(
                 new, slack, source = costs.get((period, account, model), 0), 0, ENTRIES
             else:
                 taken = reversals.get((period, account, model), 0)
-                # Each call is rounded up; what a reversal takes off had been as well.
-                new, slack = -(-_linear(price, row) // 10**8) - taken, max(row.calls + taken, 0) + 2 * taken
+                # Each call is rounded up; what a reversal takes off had been as well. A model's cells are rounded up one
+                # upon the other, so that however they are told apart they add up to the same.
+                before = so_far.get(model, 0)
+                so_far[model] = before + _linear(price, row)
+                new = _up(so_far[model]) - _up(before) - taken
+                slack = max(row.calls + taken, 0) + 2 * taken
                 source = SUMS
             cell = Cell(period, names[model], people.get(account, ""), row.calls, row.cost, new, slack, source)
             if cell.calls or cell.old or cell.new:
@@ -195,6 +200,11 @@ def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[
 
 def _names(tx: Transaction, query: str, only: Sequence[str]) -> dict[int, str]:
     return {number: name for number, name in tx.rows(query) if not only or name in only}
+
+
+def _up(picoyuan: int) -> Hao:
+    """10⁻¹² 元 as 毫, rounded up."""
+    return -(-picoyuan // 10**8)
 
 
 def _linear(price: Rates, row: "_Sums") -> int:

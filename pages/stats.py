@@ -62,7 +62,10 @@ def page(viewer: Viewer) -> None:
         _margin(viewer, periods, user_id)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
-        _csv(viewer, periods, granularity, user_id, by)
+        with st.container(horizontal=True, width="content"):
+            _csv(viewer, periods, granularity, user_id, by)
+            if viewer.is_admin and user_id is None:
+                _csv(viewer, periods, granularity, user_id, "both", _("CSV by account and model"))
     _reversals(viewer)
 
 
@@ -171,12 +174,16 @@ def _margin(viewer: Viewer, periods: list[Period], user_id: str | None) -> None:
         )
 
 
-def _csv(viewer: Viewer, periods: list[Period], granularity: str, user_id: str | None, by: str) -> None:
-    days = {"first": periods[0].start.date().isoformat(), "last": periods[-1].start.date().isoformat()}
+def _csv(
+    viewer: Viewer, periods: list[Period], granularity: str, user_id: str | None, by: str, label: str = ""
+) -> None:
+    last = stats.from_ns(periods[-1].end_ns - 1, viewer.tz)
+    days = {"first": periods[0].start.date().isoformat(), "last": last.date().isoformat()}
     if st.session_state["range"] == "24h":  # no whole days: the file has the last 24 hours without any
         days = {}
     csv_link(
         "stats",
+        label,
         user_id=user_id,
         all="" if user_id else "true",
         by=by,

@@ -74,10 +74,11 @@ def page(viewer: Viewer) -> None:
         cells = viewer.db.read(what_if.what_if, periods, wanted, actor=viewer.actor, **options)
         return b"".join(export.what_if(cells, periods))
 
+    first, last = (stats.from_ns(ns, viewer.tz).date() for ns in (periods[0].start_ns, periods[-1].end_ns - 1))
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.caption(_("Periods are cut in {zone}.", zone=zone_name(viewer.tz)))
         st.download_button(
-            _("Download CSV"), as_csv, "what-if.csv", "text/csv",
+            _("Download CSV"), as_csv, f"what-if-{first}_{last}.csv", "text/csv",
             icon=":material/download:", type="tertiary", on_click="ignore",
         )  # fmt: skip
 

@@ -66,7 +66,7 @@ def test_logs_are_the_entries_that_the_filters_show(api: Api) -> None:
 
 def test_times_are_in_the_zone_that_is_asked_for(api: Api) -> None:
     entries = rows(api.send("GET", "/export/logs.csv?user_id=ann&timezone=Asia/Shanghai"))
-    assert entries[0]["created_at"] == "2025-06-15T23:06:40+08:00"
+    assert entries[0]["created_at"] == "2025-06-15T23:06:40.000000+08:00"
 
 
 def test_recharges_stats_prices_and_accounts(api: Api) -> None:
@@ -83,7 +83,7 @@ def test_recharges_stats_prices_and_accounts(api: Api) -> None:
     )
     assert [(row["start"], row["user_id"]) for row in by_account] == [("2025-06-01T00:00:00+00:00", "ann")]
     assert rows(api.send("GET", "/export/prices.csv?search=A/")) == [
-        {"model_id": "a/m", "input_price": "18", "output_price": "0.1", "cache_read_price": "18", "cache_write_price": "18", "source": "database", "valid_from": "2025-06-15T15:06:40+00:00"} | dict.fromkeys(FURTHER, "")
+        {"model_id": "a/m", "input_price": "18", "output_price": "0.1", "cache_read_price": "18", "cache_write_price": "18", "source": "database", "valid_from": "2025-06-15T15:06:40.000000+00:00"} | dict.fromkeys(FURTHER, "")
     ]  # fmt: skip
     assert rows(api.send("GET", "/export/prices.csv?search=b")) == []
     found = rows(api.send("GET", "/export/accounts.csv?search=ann"))
@@ -97,9 +97,11 @@ def test_the_files_name_says_what_is_in_it(api: Api) -> None:
     span = "start=2025-06-01T00:00:00%2B08:00&end=2025-06-16T00:00:00%2B08:00&timezone=Asia/Shanghai"
     for query, name in {
         f"logs.csv?user_id=ann&{span}": "logs-ann-2025-06-01_2025-06-15.csv",
+        "logs.csv?all=true&model=a/m&type=deduct&type=settle": "logs-all-a_m-deduct-settle.csv",
         "logs.csv?all=true": "logs-all.csv",
         "recharges.csv?user_id=ann&start=2025-06-01T00:00:00Z": "recharges-ann-2025-06-01.csv",
-        "stats.csv?user_id=ann&days=3": "stats-ann-by-model-2025-06-13_2025-06-15.csv",
+        "stats.csv?user_id=ann&days=3": "stats-ann-by-model-day-2025-06-13_2025-06-15.csv",
+        "stats.csv?all=true&by=both&granularity=month&first=2025-05-20&last=2025-06-03": "stats-all-by-both-month-2025-05-20_2025-06-03.csv",
         "prices.csv?timezone=Asia/Tokyo": "prices-2025-06-16.csv",
         "accounts.csv": "accounts-2025-06-15.csv",
     }.items():
@@ -139,6 +141,10 @@ def test_who_is_signed_in_on_the_page_may_download(api: Api) -> None:
         ("stats.csv?first=2025-06-01", 422), ("stats.csv?first=2025-06-02&last=2025-06-01", 422),
         ("stats.csv?first=x&last=y", 422), ("stats.csv?first=0001-01-01&last=9999-12-31", 422),
         ("stats.csv?first=1971-01-01&last=2199-01-01&granularity=hour", 422), ("stats.csv?days=0", 422),
+        ("stats.csv?first=2011-12-30&last=2011-12-30&timezone=Pacific/Apia", 422),
+        ("logs.csv?types=deduct", 422), ("stats.csv?all=true&user=ann", 422), ("accounts.csv?Search=ann", 422),
+        ("logs.csv?start=2025-06-02T00:00:00Z&end=2025-06-01T00:00:00Z", 422),
+        ("recharges.csv?start=2025-06-02T00:00:00Z&end=2025-06-01T00:00:00Z", 422),
         ("stats.csv?by=user", 422), ("stats.csv?granularity=week", 422),
     ],
 )  # fmt: skip
@@ -146,6 +152,47 @@ def test_what_is_wrong_is_said_before_the_file_begins(api: Api, query: str, stat
     response = api.send("GET", f"/export/{query}")
     sentence(response, status)
     assert "content-disposition" not in response.headers
+
+
+def test_a_filter_that_is_none_is_named_with_those_that_are(api: Api) -> None:
+    """Written wrong, it would let everything through, unnoticed."""
+    said = sentence(api.send("GET", "/export/logs.csv?types=deduct"), 422)
+    assert said == (
+        "“types” is no filter of this file. There are: start, end, model, type, search, timezone, user_id, all."
+    )
+
+
+def test_what_can_be_chosen_is_told_in_the_readers_language(api: Api) -> None:
+    def said(language: str) -> str:
+        headers = {"Accept-Language": language}
+        return sentence(api.send("GET", "/export/stats.csv?granularity=week", headers=headers), 422)
+
+    assert said("en").endswith("one of: hour, day, month.")
+    assert said("zh-CN").endswith("hour, day, month。")
+
+
+def test_what_is_held_is_no_cost(api: Api) -> None:
+    held = {"user_id": "ann", "model_id": "a/m", "prompt_tokens": 1000, "max_completion_tokens": 0}
+    precharge = api.post("/precharge", **held)
+    api.post("/settle", precharge_id=precharge["precharge_id"], prompt_tokens=500, completion_tokens=0)
+    found = rows(api.send("GET", "/export/logs.csv?user_id=ann"))
+    assert [(row["type"], row["cost_hao"], row["amount_hao"]) for row in found[:2]] == [
+        ("settle", "90", "90"), ("precharge", "0", "-180"),
+    ]  # fmt: skip
+    (used,) = rows(api.send("GET", "/export/stats.csv?user_id=ann"))
+    assert sum(int(row["cost_hao"]) for row in found) == int(used["cost_hao"])
+
+
+def test_the_audit_log_says_what_was_done_in_the_readers_language(api: Api) -> None:
+    def said(language: str) -> list[str]:
+        found = rows(api.send("GET", "/export/audit.csv?kind=price", headers={"Accept-Language": language}))
+        return [row["text"] for row in found]
+
+    assert said("en") == ["Boss changed the price of a/m: input 18.00, output 72.00 → 0.10 元 per million tokens"]
+    assert said("zh") != said("en")
+    boss = signin.actor_of(api.db.read(accounts.find, "boss"))
+    api.db.write(accounts.choose, actor=boss, language="zh_CN", timezone=None)
+    assert said("en") == said("zh")
 
 
 def test_what_nobody_can_write_matches_nothing_that_breaks(api: Api) -> None:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
-from itertools import islice
+from itertools import islice, product
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,6 +18,7 @@ from billing_core import accounts, export, ledger, logs, pricing, stats
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.money import price_yuan, to_yuan
+from billing_core.rates import More, Tier
 from billing_core.text import safe
 from billing_core.tokens import Extras, Tokens
 
@@ -87,7 +89,7 @@ def test_an_export_of_the_log_is_exact_in_both_units_and_in_the_viewers_time(db:
     assert recharged["remark"] == "'=首充, “100 元”"
     assert (recharged["amount_yuan"], recharged["amount_hao"], recharged["model_id"]) == ("100.0001", "1000001", "")
     assert recharged["operator_id"] == "shell"
-    assert charged["created_at"] == "2025-06-15T23:06:40+08:00"
+    assert charged["created_at"] == charged["recorded_at"] == "2025-06-15T23:06:40.000000+08:00"
     assert (charged["cost_yuan"], charged["cost_hao"]) == ("0.0185", "185")
     assert (charged["amount_yuan"], charged["balance_after_hao"]) == ("-0.0185", "999816")
     assert (charged["input_price"], charged["output_price"], charged["cache_read_price"]) == ("18.5", "0.000001", "0")
@@ -96,7 +98,7 @@ def test_an_export_of_the_log_is_exact_in_both_units_and_in_the_viewers_time(db:
     only = logs.recharges(logs.Filters(ann))
     (row,) = read(export.recharges(logs.every(db, only, actor=SHELL), ZoneInfo("UTC")))
     assert (row["created_at"], row["amount_yuan"], row["operator_name"]) == (
-        "2025-06-15T15:06:40+00:00",
+        "2025-06-15T15:06:40.000000+00:00",
         "100.0001",
         "shell",
     )
@@ -105,18 +107,44 @@ def test_an_export_of_the_log_is_exact_in_both_units_and_in_the_viewers_time(db:
 def test_an_export_of_the_stats_says_when_each_period_begins(db: Database, ann: str) -> None:
     db.write(ledger.charge, ann, "some/model", Tokens(1000, 10), actor=SHELL, allow_debt=True)
     periods = stats.periods_between(date(2025, 6, 15), date(2025, 6, 15), "hour", SHANGHAI)
-    for by, name, value in (("model", "model_id", "some/model"), ("account", "user_id", "ann")):
-        used = db.read(stats.usage, periods, actor=SHELL, user_id=None, by=by)
-        (row,) = read(export.stats(used, periods, by))
-        assert (row["start"], row[name], row["cost_yuan"]) == ("2025-06-15T23:00:00+08:00", value, "0.0188")
+    account = {"user_id": "ann", "name": "Ann"}
+    for by, names in (
+        ("model", {"model_id": "some/model"}),
+        ("account", account),
+        ("both", account | {"model_id": "some/model"}),
+    ):
+        (row,) = read(export.stats(db, periods, by, actor=SHELL, user_id=None))
+        assert {name: row[name] for name in ("user_id", "name", "model_id") if name in row} == names
+        assert (row["start"], row["cost_yuan"]) == ("2025-06-15T23:00:00+08:00", "0.0188")
         assert (row["calls"], row["prompt_tokens"], row["completion_tokens"]) == ("1", "1000", "10")
+
+
+@pytest.mark.parametrize("granularity", ["day", "month"])
+def test_stats_by_account_and_model_add_up_to_either(db: Database, ann: str, granularity: str) -> None:
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)
+    for user_id, model, at in product((ann, "bob"), ("a", "b"), (NOON, NOON - 90_000 * SECOND)):
+        if (user_id, model) != ("bob", "b"):
+            options = {"created_at_ns": at, "allow_debt": True}
+            db.write(ledger.charge, user_id, model, Tokens(1000 + len(model + user_id), 7), actor=SHELL, **options)  # type: ignore[arg-type]
+    periods = stats.periods_between(date(2025, 6, 1), date(2025, 6, 15), granularity, SHANGHAI)
+
+    def sums(by: str, *names: str, user_id: str | None = None) -> dict[tuple[str, ...], int]:
+        found: Counter[tuple[str, ...]] = Counter()
+        for row in read(export.stats(db, periods, by, actor=SHELL, user_id=user_id)):
+            found[tuple(row[name] for name in ("start", *names))] += int(row["cost_hao"])
+        return found
+
+    assert sums("both", "model_id") == sums("model", "model_id")
+    assert sums("both", "user_id") == sums("account", "user_id")
+    assert sums("both", "model_id", user_id="bob") == sums("model", "model_id", user_id="bob")
+    assert len(read(export.stats(db, periods, "both", actor=SHELL, user_id=None))) == 3 * len(periods[-2:])
 
 
 def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
     db.write(pricing.set_price, "some/model", 18_000_000, 500_000, actor=SHELL)
     (price,) = read(export.prices(db.read(pricing.current), SHANGHAI))
     assert (price["model_id"], price["input_price"], price["output_price"]) == ("some/model", "18", "0.5")
-    assert price["valid_from"] == "2025-06-15T23:06:40+08:00"
+    assert price["valid_from"] == "2025-06-15T23:06:40.000000+08:00"
     db.write(accounts.change, ann, actor=SHELL, name="-李雷")
     row = db.read(accounts.find, ann)
     (account,) = read(export.accounts([(row, -5, 7)], SHANGHAI))
@@ -130,7 +158,8 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
     zones = [ZoneInfo(name) for name in ("UTC", "Asia/Kathmandu", "America/New_York")]
     autumn = 1_730_613_600 * 10**9  # New York's clocks go back
     moments = [NOON - 1, NOON, NOON - 999, NOON - 1_000, NOON - 959_999_999_999, autumn - 1, autumn, 10**18]
-    db.write(pricing.set_price, 'a "model"', 18_500_000, 0, actor=SHELL, cache_read=0)
+    more = More(call=5, tiers=(Tier(5000, 1, 2),))
+    db.write(pricing.set_price, 'a "model"', 18_500_000, 0, actor=SHELL, cache_read=0, more=more)
     db.write(ledger.recharge, ann, 10**15, actor=SHELL, remark='-1, "two"\n three')
     db.write(ledger.recharge, ann, -3, actor=SHELL)
     used = Tokens(1000, 10, 3, 4, 5, Extras(tools=(("web_search", 2),)))
@@ -161,7 +190,8 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
                     "balance_after_hao": row.balance_after, "price_source": row.price_source,
                     "precharge_id": row.id if row.type == "precharge" else row.precharge_id, "reverses_id": row.reverses_id, "reversed_by": row.reversed_by,
                     "operator_id": row.operator_id, "remark": safe(row.remark), "reprices_id": row.reprices_id,
-                    "extras": row.extras,
+                    "extras": row.extras, "further": (row.price_source == "database" and row.price_input != 1 and more.as_json()) or "",
+                    "recorded_at": export.iso(row.recorded_at_ns, tz),
                 } | {
                     f"{part}_price": None if (micro := getattr(row, f"price_{part}")) is None else f"{price_yuan(micro):f}"
                     for part in export.PARTS

@@ -1,20 +1,25 @@
 """The members' pages, run as a session runs them: what stands on them, what can be done, and who may see what."""
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
 from conftest import ROOT, Visit
 from streamlit.testing.v1 import AppTest
 
-from billing_core import accounts, ledger, signin
+from billing_core import accounts, ledger, signin, stats
 from billing_core.actors import SHELL
 from billing_core.database import REVISION, Database
 from billing_core.tokens import Tokens
+from pages.parts import words
 
 
 @pytest.fixture
@@ -346,6 +351,53 @@ def test_dates_in_a_link_may_be_any(visit: Visit, team: Database, page: str, dat
     app = visit(page, "boss", range="dates", dates=dates)
     assert titles(app)
     assert all("ends before it begins" in said for said in errors(app))
+
+
+@pytest.fixture
+def autumn(team: Database) -> Database:
+    """Calls of Ann at noon of the first and the last of August and of November 2025, and of 15 August and 20 November."""
+    for day in ("08-01", "08-15", "08-31", "11-01", "11-20", "11-30"):
+        at_ns = stats.to_ns(datetime.fromisoformat(f"2025-{day}T12:00:00+00:00"))
+        options = {"created_at_ns": at_ns, "allow_debt": True}
+        team.write(ledger.charge, "ann", f"of/{day}", Tokens(1000, 0), actor=SHELL, **options)  # type: ignore[arg-type]
+    return team
+
+
+def links(app: AppTest) -> list[str]:
+    assert not app.exception, app.exception
+    return [unquote(one.proto.url) for one in app.get("link_button")]
+
+
+def test_two_dates_are_those_days_and_no_other_however_far_apart(visit: Visit, autumn: Database) -> None:
+    within = {"of/08-15", "of/08-31", "of/11-01", "of/11-20"}
+    asked = {"range": "dates", "dates": "2025-08-15..2025-11-20"}
+    logs = visit("logs", "boss", **asked)
+    assert set(logs.dataframe[0].value["Model or remark"]) == within
+    assert "4 entries" in logs.markdown[0].value
+    assert "start=2025-08-15T00:00:00+00:00&end=2025-11-21T00:00:00+00:00" in links(logs)[0]
+    app = visit("stats", "boss", **asked)
+    assert set(app.dataframe[0].value["Model"]) == within
+    assert all("granularity=month&timezone=UTC&first=2025-08-15&last=2025-11-20" in link for link in links(app))
+    assert {"by=model", "by=both"} == {part for link in links(app) for part in link.split("&") if "by=" in part}
+    assert visit("what-if", "boss", **asked).multiselect[0].options == sorted(within)
+
+
+def test_a_day_that_the_zone_skipped_gets_a_sentence(visit: Visit, team: Database) -> None:
+    boss = signin.actor_of(team.read(accounts.find, "boss"))
+    team.write(accounts.choose, actor=boss, language=None, timezone="Pacific/Apia")
+    for page in ("stats", "logs", "what-if"):
+        (said,) = errors(visit(page, "boss", range="dates", dates="2011-12-30..2011-12-30"))
+        assert "no 2011-12-30 in Pacific/Apia" in said.replace("\\", "")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_a_part_of_a_month_says_which_days(zone: str) -> None:
+    periods = stats.periods_between(date(2025, 3, 1), date(2025, 10, 30), "month", ZoneInfo(zone))
+    shown = [words.period_label(one, "month") for one in periods]
+    assert (shown[0], shown[-2]) == ("March 2025", "September 2025")
+    assert re.fullmatch("Oct 1\\W+30, 2025", shown[-1])
+    (day,) = stats.periods_between(date(2025, 3, 31), date(2025, 3, 31), "month", ZoneInfo(zone))
+    assert words.period_label(day, "month") == "Mar 31, 2025"
 
 
 def test_names_and_models_are_no_markdown_where_an_entry_is_opened(visit: Visit, team: Database) -> None:

@@ -82,17 +82,41 @@ def test_the_very_first_moment_of_a_period_is_in_it() -> None:
         assert current.start_ns == ns("2025-03-01T00:00", "Asia/Kolkata")
 
 
+def test_months_begin_with_their_first_day_and_have_all_their_days() -> None:
+    months = between("2024-01-01", "2024-12-31", "month", "Asia/Shanghai")
+    assert [hours(one) // 24 for one in months] == [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    assert {one.start.day for one in months} == {1}
+
+
+@pytest.mark.parametrize("granularity", ["month", "day", "hour"])
 @pytest.mark.parametrize(
-    ("first", "days"), [("2024-01-31", 29), ("2024-02-01", 29), ("2025-02-15", 28), ("2025-12-31", 31)]
-)
-def test_months_begin_with_their_first_day_and_have_all_their_days(first: str, days: int) -> None:
-    periods = between(first, first, "month", "Asia/Shanghai")
-    assert len(periods) == 1
-    assert periods[0].start.day == 1
-    month = [period for period in between("2024-01-01", "2024-12-31", "month") if period.start.month == 2]
-    assert hours(month[0]) == 29 * 24
-    if first != "2024-01-31":
-        assert hours(periods[0]) == days * 24
+    ("first", "end"),
+    [("2025-08-15", "2025-08-20"), ("2024-01-31", "2024-03-01"), ("2024-12-31", "2025-01-01"), ("2025-02-01", "2025-02-28")],
+)  # fmt: skip
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
+def test_a_range_holds_its_days_and_no_other(first: str, end: str, granularity: str, zone: str) -> None:
+    periods = between(first, end, granularity, zone)
+    following = date.fromisoformat(end) + timedelta(days=1)
+    assert (periods[0].start_ns, periods[-1].end_ns) == (
+        ns(f"{first}T00:00", zone),
+        ns(f"{following}T00:00", zone),
+    )
+    assert all(one.end_ns == other.start_ns for one, other in pairwise(periods))
+    if granularity == "month":
+        assert len(periods) == len(
+            {day[:7] for day in (first, end)} | ({"2024-02"} if first == "2024-01-31" else set())
+        )
+
+
+@pytest.mark.parametrize("granularity", ["month", "day", "hour"])
+def test_a_day_that_a_zone_skipped_is_refused(granularity: str) -> None:
+    """Samoa went to the other side of the date line; Kwajalein had done so before."""
+    for zone, day in (("Pacific/Apia", "2011-12-30"), ("Pacific/Kwajalein", "1993-08-21")):
+        with pytest.raises(Invalid, match=f"There was no {day} in {zone}"):
+            between(day, day, granularity, zone)
+    around = between("2011-12-29", "2011-12-31", "day", "Pacific/Apia")
+    assert [one.start.day for one in around] == [29, 31]
+    assert len(between("2011-12-29", "2011-12-31", "hour", "Pacific/Apia")) == 48
 
 
 # Days and hours of the zones that people live in
@@ -172,7 +196,8 @@ def test_periods_lie_side_by_side_and_begin_where_their_label_says(
     assert all(stats.to_ns(period.start) == period.start_ns for period in periods)
     assert all(period.start_ns % QUARTER_NS == 0 for period in periods)  # no sum is cut in two
     if granularity == "month":
-        assert {period.start.day for period in periods} == {1}
+        assert {period.start.day for period in periods[1:]} <= {1}
+        assert periods[0].start.date() == first
     if granularity == "day":
         dates = [period.start.date() for period in periods]
         assert dates == sorted(set(dates))

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,15 @@ from ..errors import Invalid
 from ..i18n import N_
 from . import audits, reading
 from .help import Shell
-from .output import SinceOption, UntilOption, ZoneOption, db, hint, zone
-from .reading import By, ByOption, DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
+from .output import SinceOption, UntilOption, ZoneOption, db, hint, language, zone
+from .reading import DaysOption, Granularity, GranularityOption, ModelOption, SearchOption, TypesOption
+
+
+class SplitBy(StrEnum):
+    model = "model"
+    account = "account"
+    both = "both"
+
 
 export = Shell(name="export", help="CSV for spreadsheets, of all that the filters show; or everything as one archive.")
 
@@ -75,13 +83,14 @@ def recharges(
 @export.command("stats")
 def stats(
     account: AccountOption = None, days: DaysOption = 7, granularity: GranularityOption = Granularity.day,
-    by: ByOption = By.model, timezone: ZoneOption = None, output: FileOption = "-",
+    by: Annotated[SplitBy, typer.Option(help="What to divide it by.")] = SplitBy.model, timezone: ZoneOption = None, output: FileOption = "-",
 ) -> None:  # fmt: skip
-    """What was used, a row a period and model (or account)."""
+    """What was used, a row a period and model, or account, or both."""
     from .. import export
+    from ..actors import SHELL
 
-    periods, used = reading.used(account, days, granularity, timezone, by)
-    write(export.stats(used, periods, by.value), output)
+    periods = reading.last_periods(days, granularity, timezone)
+    write(export.stats(db(), periods, by.value, actor=SHELL, user_id=account), output)
 
 
 @export.command("prices")
@@ -118,4 +127,4 @@ def audit(
     from ..actors import SHELL
 
     tz = zone(timezone)
-    write(export.audit(audit.every(db(), actor=SHELL, kind=kind, search=search), tz), output)
+    write(export.audit(audit.every(db(), actor=SHELL, kind=kind, search=search), tz, language()), output)

@@ -168,10 +168,14 @@ def used(
     from .. import stats
     from ..actors import SHELL
 
-    tz = zone(timezone)
-    database = db()
-    periods = stats.last_periods(database.clock(), granularity.value, tz, days)  # type: ignore[arg-type]
-    return periods, database.read(stats.usage, periods, actor=SHELL, user_id=user_id, by=by.value)
+    periods = last_periods(days, granularity, timezone)
+    return periods, db().read(stats.usage, periods, actor=SHELL, user_id=user_id, by=by.value)
+
+
+def last_periods(days: int, granularity: Granularity, timezone: str | None) -> "list[Period]":
+    from .. import stats
+
+    return stats.last_periods(db().clock(), granularity.value, zone(timezone), days)  # type: ignore[arg-type]
 
 
 def stats(

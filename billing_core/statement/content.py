@@ -15,6 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from dateutil.relativedelta import relativedelta
 
 from .. import seals
 from ..accounts import find
@@ -64,7 +65,7 @@ def period(month: str, tz: ZoneInfo) -> tuple[int, int]:
     if not re.fullmatch(r"(?!0000)[0-9]{4}-(0[1-9]|1[0-2])", month):
         raise Invalid(N_("“{month}” is not a month. Write it like 2026-10."), field="month", month=month[:40])
     first = date.fromisoformat(f"{month}-01")
-    (one,) = periods_between(first, first, "month", tz)
+    (one,) = periods_between(first, first + relativedelta(day=31), "month", tz)
     return one.start_ns, one.end_ns
 
 

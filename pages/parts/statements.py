@@ -3,6 +3,7 @@
 from urllib.parse import quote, urlencode
 
 import streamlit as st
+from dateutil.relativedelta import relativedelta
 
 import api
 from billing_core import accounts, statement, stats
@@ -18,7 +19,8 @@ def show(viewer: Viewer, user_id: str) -> None:
     account = viewer.db.read(accounts.find, user_id)
     now_ns = viewer.db.clock()
     first, today = (stats.from_ns(ns, viewer.tz).date() for ns in (min(account.created_at_ns, now_ns), now_ns))
-    months = {one.start.strftime("%Y-%m"): one for one in stats.periods_between(first, today, "month", viewer.tz)[::-1]}
+    whole = stats.periods_between(first.replace(day=1), today + relativedelta(day=31), "month", viewer.tz)
+    months = {one.start.strftime("%Y-%m"): one for one in whole[::-1]}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         month = st.selectbox(
             _("Month"), list(months), format_func=lambda name: period_label(months[name], "month"),

@@ -110,9 +110,11 @@ def _note_click(key: str) -> None:
         st.session_state[f"{key}-clicked"] = row
 
 
-def csv_link(what: str, **filters: Any) -> None:
+def csv_link(what: str, label: str = "", /, **filters: Any) -> None:
     """A button that downloads all that the filters show."""
     given = {name: value for name, value in filters.items() if value not in (None, "", ())}
     st.link_button(
-        _("Download CSV"), f"{api.PREFIX}/export/{what}.csv?{urlencode(given, doseq=True)}", icon=":material/download:"
+        label or _("Download CSV"),
+        f"{api.PREFIX}/export/{what}.csv?{urlencode(given, doseq=True)}",
+        icon=":material/download:",
     )

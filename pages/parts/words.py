@@ -1,14 +1,15 @@
 """Words and figures as the viewer reads them: translated, in the viewer's zone, money in 元."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import streamlit as st
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_datetime, format_skeleton, format_timedelta, get_timezone_name
+from babel.dates import format_datetime, format_interval, format_skeleton, format_timedelta, get_timezone_name
 from babel.numbers import format_decimal, format_percent
+from dateutil.relativedelta import relativedelta
 
 from billing_core.errors import BillingError
 from billing_core.glossary import ROLES, SOURCES, STATUSES, TYPES
@@ -114,7 +115,11 @@ def zone_name(tz: ZoneInfo) -> str:
 
 
 def period_label(period: Period, granularity: str) -> str:
-    """A period's name, told apart from every other one's: of two hours called the same, the later says its offset."""
+    """A period's name, told apart from every other one's: of two hours called the same, the later says its offset; a part
+    of a month says its days."""
     if granularity == "hour":
         return _day_and_time(period.start, "MMMd") + (f" ({period.start:%z})" if period.start.fold else "")
+    last = from_ns(period.end_ns - 1, period.start.tzinfo or UTC).date()
+    if granularity == "month" and (period.start.day != 1 or last != last + relativedelta(day=31)):
+        return str(format_interval(period.start.date(), last, "yMMMd", locale=locale()))
     return str(format_skeleton({"day": "yMMMEd", "month": "yMMMM"}[granularity], period.start, locale=locale()))

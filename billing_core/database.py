@@ -299,6 +299,7 @@ class Database:
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
         self._kept: dict[str, Any] = {}
+        self._opening_anew = threading.Lock()
         self._opened: dict[str, Identity] = {}
         """SQLite's files ("", "-wal", "-shm") as they were when a connection was made last."""
 
@@ -336,14 +337,14 @@ class Database:
             except Retry:
                 pass
             except _Lost:
-                self.engine.dispose()  # the others are lost as well
+                self._open_anew()  # the others are lost as well
             except sa.exc.TimeoutError as error:  # every connection was in use for as long as one is waited for
                 raise DatabaseUnavailable(_BUSY) from error
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in RETRIED_STATES:
                     sentence = unavailable(error)
                     if self.is_sqlite and sentence.message != _BUSY:
-                        self.engine.dispose()  # what was opened while a fault lasted may not outlast it
+                        self._open_anew()  # what was opened while a fault lasted may not outlast it
                     raise sentence from error
             time.sleep(min(0.001 * 2**attempt, 0.1))
         raise DatabaseUnavailable(_BUSY)
@@ -364,6 +365,15 @@ class Database:
         except engine.dialect.loaded_dbapi.Error as error:
             raise _wrapped("BEGIN", error, engine.dialect) from error
         return Transaction(engine, pooled, self.clock(), self._kept, alone=alone)
+
+    def _open_anew(self) -> None:
+        """Close all connections: those in use when they come back. The engine forgets the pool that they go back to, where
+        they would stay open until Python looks for rubbish: under faults that don't end, until the server has no more."""
+        with self._opening_anew:
+            left = self.engine.pool
+            self.engine.dispose()
+            event.listen(left, "checkin", lambda _connection, record: record.close())
+            left.dispose()  # those that came back in between
 
     # SQLite's file may be deleted or replaced under a running app. A connection that is open would go on with the old
     # file, which nobody can see any more; a new one would make an empty file.

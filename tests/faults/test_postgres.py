@@ -18,7 +18,7 @@ from conftest import postgres_url
 
 from billing_core import idempotency, ledger
 from billing_core.actors import SHELL
-from billing_core.database import Database, prepare
+from billing_core.database import Database, Transaction, prepare
 from billing_core.errors import DatabaseUnavailable
 from billing_core.idempotency import Once
 from billing_core.tokens import Tokens
@@ -141,6 +141,35 @@ def test_connections_that_are_ended_at_random_are_not_seen(own_url: str, rounds:
     other.dispose()
     compare(db, programs.told, "a Postgres connection ended, 6 threads", rounds)
     db.close()
+
+
+def test_connections_in_use_when_another_is_lost_are_closed_when_they_come_back(own_url: str) -> None:
+    """They would stay open, and in time the server would have no more of them."""
+    db = books(own_url)
+    other = sa.create_engine(own_url, isolation_level="AUTOCOMMIT")
+    mine = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+    def open_now() -> int:
+        with other.connect() as connection:
+            return int(connection.execute(sa.text(f"SELECT count(*) {mine}")).scalar_one())
+
+    def lose_one(tx: Transaction, depth: int) -> None:
+        """What is read within finds its connection ended, while this one and those before it are in use."""
+        ((pid,),) = tx.rows("SELECT pg_backend_pid()")
+        if depth:
+            db.read(lose_one, depth - 1)
+            with other.connect() as connection:
+                connection.execute(
+                    sa.text(f"SELECT pg_terminate_backend(pid, 5000) {mine} AND pid <> :pid AND state = 'idle'"),
+                    {"pid": pid},
+                )
+            assert db.read(lambda again: again.rows("SELECT 1")) == [(1,)]
+
+    for _time in range(5):
+        db.read(lose_one, 3)
+    assert open_now() == 1
+    db.close()
+    other.dispose()
 
 
 class Cut:

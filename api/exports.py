@@ -167,6 +167,14 @@ def export_prices(actor: Reader, db: Db, search: Search = "", timezone: Timezone
     return as_file(export.prices(found, tz), "prices", stats.from_ns(db.clock(), tz).date())
 
 
+@router.get("/price-history.csv", responses=_answers(READING), response_class=Response)
+def export_price_history(actor: Reader, db: Db, model: Model = "", timezone: Timezone = "") -> Response:
+    """Every price that was set, planned and withdrawn ones included, by model, newest first."""
+    tz = _zone(actor, timezone)
+    found = db.read(pricing.history, model)
+    return as_file(export.price_history(found, tz), "price-history", model, stats.from_ns(db.clock(), tz).date())
+
+
 @router.get("/accounts.csv", responses=_answers(READING), response_class=Response)
 def export_accounts(actor: AdminReader, db: Db, search: Search = "", timezone: Timezone = "") -> Response:
     """Accounts by name, with what they spent in the last 30 days; with `search`, those that hold it."""

@@ -43,7 +43,8 @@ def moment(text: str, field: str) -> int:
 
 
 def _line(field: str) -> AfterValidator:
-    return AfterValidator(lambda text: one_line(text, 200, field=field))
+    # What nothing is left of is still no word for everything.
+    return AfterValidator(lambda text: one_line(text, 200, field=field) or text)
 
 
 def _moment(field: str) -> tuple[Any, Any]:

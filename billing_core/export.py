@@ -23,7 +23,7 @@ from .database import Database, Transaction
 from .logs import Filters, Names, Row, raw
 from .models import Account
 from .money import price_yuan, to_yuan
-from .pricing import Current
+from .pricing import Current, SetPrice
 from .rates import MORE_PARTS
 from .stats import SUMS, Period, Used, from_ns, joined, last_periods, totals, usage
 from .text import safe
@@ -273,6 +273,21 @@ def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
         "priced_as": lambda row: row.rates.priced_as or "",
         **{f"{part}_price": _further(part) for part in MORE_PARTS},
         "further": lambda row: (row.prices.more and row.prices.more.as_json()) or "",
+    }
+    return _csv(columns, rows)
+
+
+def price_history(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
+    """Prices as they were set, as pricing.history gives them, in 元 per million tokens; `state` is `set`, `retired` (from then
+    on the built-in price counts), or `withdrawn` (it never counted)."""
+    columns: _Columns = {
+        "price_id": lambda row: row.price_id,
+        "model_id": lambda row: row.model,
+        "valid_from": lambda row: iso(row.valid_from_ns, tz),
+        "state": lambda row: "withdrawn" if row.withdrawn else "retired" if row.prices is None else "set",
+        **{f"{part}_price": _price(part) for part in PARTS},
+        "further": lambda row: (row.more and row.more.as_json()) or "",
+        "origin": lambda row: row.origin or "",
     }
     return _csv(columns, rows)
 

@@ -529,16 +529,15 @@ def _set_and_in_force(tx: Transaction, at_ns: int) -> list[tuple[Price, str]]:
     return [(price, name) for price, name in rows]
 
 
-def history(tx: Transaction, model: str) -> list[SetPrice]:
-    """Every price that was ever set for a model, newest first, planned and withdrawn ones included."""
+def history(tx: Transaction, model: str = "") -> list[SetPrice]:
+    """Every price that was ever set for a model (of all of them, by name), newest first, planned and withdrawn ones
+    included."""
     if not model.isprintable():  # no model's name: Postgres takes no NUL, UTF-8 no lone surrogate
         return []
-    rows = tx.session.exec(
-        select(Price, Model.name, _WITHDRAWN)
-        .join(Model)
-        .where(Model.name == model, Price.source == "database")
-        .order_by(col(Price.valid_from_ns).desc(), col(Price.id).desc())
-    )
+    query = select(Price, Model.name, _WITHDRAWN).join(Model).where(Price.source == "database")
+    if model:
+        query = query.where(Model.name == model)
+    rows = tx.session.exec(query.order_by(Model.name, col(Price.valid_from_ns).desc(), col(Price.id).desc()))
     return [set_of(price, name, bool(withdrawn)) for price, name, withdrawn in rows]
 
 

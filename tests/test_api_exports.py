@@ -8,7 +8,8 @@ import pytest
 from billing_http import Api, sentence
 from conftest import NOON, SECOND
 
-from billing_core import accounts, signin
+from billing_core import accounts, pricing, signin
+from billing_core.actors import SHELL
 from billing_core.database import Database
 
 NEXT_DAY = "2025-06-16T15:06:41+00:00"
@@ -91,6 +92,25 @@ def test_recharges_stats_prices_and_accounts(api: Api) -> None:
         ("ann", "999820", "180")
     ]
     assert len(rows(api.send("GET", "/export/accounts.csv"))) == 3
+
+
+def test_the_history_of_prices_has_every_one_that_was_set(api: Api) -> None:
+    for valid_from in ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"):
+        api.post("/pricing", model_id="a/m", input_price=5, output_price=6, call_price=0.01, valid_from=valid_from)
+    (plan, _other) = api.send("GET", "/price-plans").json()
+    api.post("/price-plans/withdraw", price_id=plan["price_id"])
+    api.post("/pricing", model_id="b", input_price=1, output_price=1)
+    api.db.write(pricing.retire, "b", actor=SHELL)
+    found = rows(api.send("GET", "/export/price-history.csv?timezone=Asia/Shanghai"))
+    assert [(row["model_id"], row["state"], row["input_price"], row["further"]) for row in found] == [
+        ("a/m", "set", "5", '{"call":10000}'), ("a/m", "withdrawn", "5", '{"call":10000}'), ("a/m", "set", "18", ""),
+        ("b", "retired", "", ""), ("b", "set", "1", ""),
+    ]  # fmt: skip
+    assert found[0]["valid_from"] == "2026-02-01T08:00:00.000000+08:00"
+    only = api.send("GET", "/export/price-history.csv?model=b")
+    assert [row["model_id"] for row in rows(only)] == ["b", "b"]
+    assert "price-history-b-2025-06-15.csv" in named(only)
+    assert rows(api.send("GET", "/export/price-history.csv?model=%00")) == []
 
 
 def test_the_files_name_says_what_is_in_it(api: Api) -> None:
@@ -198,7 +218,8 @@ def test_the_audit_log_says_what_was_done_in_the_readers_language(api: Api) -> N
 def test_what_nobody_can_write_matches_nothing_that_breaks(api: Api) -> None:
     for file in ("logs", "recharges"):
         rows(api.send("GET", f"/export/{file}.csv?all=true&search=%00"))
-    assert rows(api.send("GET", "/export/logs.csv?all=true&model=%00x")) == []
+    for model in ("%00x", "%00", "%20", "%EF%BF%BF"):
+        assert rows(api.send("GET", f"/export/logs.csv?all=true&model={model}")) == []
     assert len(rows(api.send("GET", "/export/accounts.csv?search=%00"))) == 3
 
 

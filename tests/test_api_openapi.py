@@ -20,7 +20,7 @@ ROUTES = {
     "/precharge": ["post"], "/settle": ["post"], "/refund": ["post"], "/balance/{user_id}": ["get"],
     "/logs/{user_id}": ["get"], "/stats/{user_id}": ["get"], "/accounts": ["get", "post"],
     "/accounts/{user_id}": ["patch"], "/export/logs.csv": ["get"], "/export/recharges.csv": ["get"],
-    "/export/stats.csv": ["get"], "/export/prices.csv": ["get"], "/export/accounts.csv": ["get"],
+    "/export/stats.csv": ["get"], "/export/prices.csv": ["get"], "/export/price-history.csv": ["get"], "/export/accounts.csv": ["get"],
     "/reversals": ["post"], "/reversals/preview": ["post"], "/reversals/{job_id}": ["get"],
     "/reversals/{job_id}/run": ["post"],
     "/repricings": ["post"], "/repricings/preview": ["post"], "/repricings/{job_id}": ["get"],

@@ -126,8 +126,9 @@ def test_planned_prices_and_the_history_are_there_for_everybody(visit: Visit, db
 
 
 def test_the_csv_holds_what_the_search_shows(visit: Visit, db: Database) -> None:
-    (link,) = visit("prices", "ann", q="gpt").get("link_button")
-    assert "/export/prices.csv?search=gpt&timezone=UTC" in link.proto.url
+    history, found = visit("prices", "ann", q="gpt").get("link_button")
+    assert "/export/prices.csv?search=gpt&timezone=UTC" in found.proto.url
+    assert "/export/price-history.csv?model=openai%2Fgpt-4o&timezone=UTC" in history.proto.url
 
 
 # Editing

@@ -101,6 +101,14 @@ def prices(timezone: ZoneOption = None, output: FileOption = "-") -> None:
     write(export.prices(db().read(pricing.current), zone(timezone)), output)
 
 
+@export.command("price-history")
+def price_history(model: ModelOption = "", timezone: ZoneOption = None, output: FileOption = "-") -> None:
+    """Every price that was set, by model, newest first."""
+    from .. import export, pricing
+
+    write(export.price_history(db().read(pricing.history, model), zone(timezone)), output)
+
+
 @export.command("accounts")
 def accounts(
     search: Annotated[str, typer.Option(help="Part of an id, a name or an email.", show_default=False)] = "",

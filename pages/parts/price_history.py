@@ -78,6 +78,7 @@ def history(viewer: Viewer, model: str, now_ns: int) -> None:
             Column(_("Cost, 元"), lambda row: used.get(row.price_id, (0, 0))[1], "money", width=100),
         ]
     tables.table(columns, past, alt=_("Prices that were set, newest first"), key="history")
+    tables.csv_link("price-history", model=model, timezone=viewer.tz.key)
     if used:
         st.caption(_("What was used is counted by the quarter of an hour in which a price began."))
 

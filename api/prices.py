@@ -9,11 +9,11 @@ from fastapi import APIRouter, Path, Response
 from billing_core import price_rules, pricing
 from billing_core.database import Transaction
 from billing_core.errors import NotFound
-from billing_core.export import iso
 from billing_core.i18n import N_
 from billing_core.money import price_yuan
 from billing_core.pricing import SetPrice
 from billing_core.rates import MORE_PARTS, PARTS, More, Rates, Tier
+from billing_core.stats import iso
 
 from . import schemas
 from .auth import Admin, Db

@@ -43,8 +43,7 @@ def moment(text: str, field: str) -> int:
 
 
 def _line(field: str) -> AfterValidator:
-    # What nothing is left of is still no word for everything.
-    return AfterValidator(lambda text: one_line(text, 200, field=field) or text)
+    return AfterValidator(lambda text: one_line(text, 200, field=field))
 
 
 def _moment(field: str) -> tuple[Any, Any]:
@@ -64,7 +63,11 @@ Timezone = Annotated[
     ),
 ]
 Search = Annotated[str, _line("search"), Query(description="Text that a row must hold.")]
-Model = Annotated[str, _line("model"), Query(description="A model's name: only its entries.")]
+Model = Annotated[
+    str,
+    AfterValidator(lambda text: one_line(text, 200, field="model") or text),  # no name is no word for every model
+    Query(description="A model's name: only its entries."),
+]
 Start = Annotated[
     int | None,
     *_moment("start"),

@@ -20,11 +20,11 @@ from billing_core.actors import Actor
 from billing_core.balances import balances_of
 from billing_core.database import Database, Retry, Transaction
 from billing_core.errors import BillingError, DatabaseUnavailable, Invalid, NotFound
-from billing_core.export import iso
 from billing_core.i18n import N_
 from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import Hao, to_yuan
+from billing_core.stats import iso
 from billing_core.tokens import EXTRA_TOKENS, KINDS, Extras, Tokens
 from billing_core.zones import zone
 

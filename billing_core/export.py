@@ -25,7 +25,7 @@ from .models import Account
 from .money import price_yuan, to_yuan
 from .pricing import Current, SetPrice
 from .rates import MORE_PARTS
-from .stats import SUMS, Period, Used, from_ns, joined, last_periods, totals, usage
+from .stats import SUMS, Period, Used, from_ns, iso, joined, last_periods, totals, usage
 from .text import safe
 from .what_if import Cell
 
@@ -47,8 +47,8 @@ def blocks(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[byt
     yield buffer.getvalue().encode()
 
 
-def iso(ns: int, tz: tzinfo) -> str:
-    """A moment, to the microsecond."""
+def moment(ns: int, tz: tzinfo) -> str:
+    """In ISO 8601 with its offset, always to the microsecond: what reads a column finds each of it written alike."""
     return from_ns(ns, tz).isoformat(timespec="microseconds")
 
 
@@ -157,15 +157,15 @@ class _Texts:
         self.further = {None: ""} | {id: _cell(price[-1]) for id, price in names.prices.items()}
         self.quarters: dict[int, tuple[str, int, str]] = {}
 
-    def iso(self, ns: int) -> str:
-        """As iso(ns, tz)."""
+    def moment(self, ns: int) -> str:
+        """As moment(ns, tz)."""
         quarter, rest = divmod(ns, _QUARTER_NS)
         known = self.quarters.get(quarter)
         if known is None:
             begins = from_ns(quarter * _QUARTER_NS, self.tz)
             ends = from_ns((quarter + 1) * _QUARTER_NS - 1, self.tz)
             if begins.second or begins.minute % 15 or ends.utcoffset() != begins.utcoffset():
-                return iso(ns, self.tz)  # long ago zones changed at any second, and by any number of them
+                return moment(ns, self.tz)  # long ago zones changed at any second, and by any number of them
             if len(self.quarters) > 1000:  # entries are about in order: those of long ago are done with
                 self.quarters.clear()
             text = begins.isoformat()
@@ -176,14 +176,14 @@ class _Texts:
 
     def lines(self, rows: list[tuple[Any, ...]]) -> list[str]:
         """A line for each of logs.raw's rows. Raises KeyError for a number that has no name yet."""
-        accounts, operators, models, iso = self.accounts, self.operators, self.models, self.iso
+        accounts, operators, models, moment = self.accounts, self.operators, self.models, self.moment
         prices, further = self.prices, self.further
         lines = []
         for (
             id, at, account, type, model, prompt, cached, creation, completion, reasoning, cost, amount, after, price,
             precharge, reverses, reversed_by, operator, remark, reprices, extras, recorded,
         ) in rows:  # fmt: skip
-            moment = iso(at)
+            called = moment(at)
             spent = _both(cost)
             if cost == -amount and cost > 0:
                 yuan, hao = spent.split(",")
@@ -204,8 +204,8 @@ class _Texts:
                     f"{reprices or ''},{_cell(extras)}"
                 )
             lines.append(
-                f"{id},{moment},{accounts[account]},{type},{models[model]},{tokens},{spent},{moved},"
-                f"{_both(after)},{prices[price]},{rest},{further[price]},{moment if recorded is None else iso(recorded)}\r\n"
+                f"{id},{called},{accounts[account]},{type},{models[model]},{tokens},{spent},{moved},"
+                f"{_both(after)},{prices[price]},{rest},{further[price]},{called if recorded is None else moment(recorded)}\r\n"
             )
         return lines
 
@@ -219,7 +219,7 @@ def recharges(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
     """The recharge log."""
     columns: _Columns = {
         "id": lambda row: row.id,
-        "created_at": lambda row: iso(row.created_at_ns, tz),
+        "created_at": lambda row: moment(row.created_at_ns, tz),
         "user_id": lambda row: row.user_id,
         "name": lambda row: row.name,
         **_money("amount", lambda row: row.amount),
@@ -268,7 +268,7 @@ def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
         "model_id": lambda row: row.model,
         **{f"{part}_price": _price(f"rates.{part}") for part in PARTS},
         "source": lambda row: row.rates.source,
-        "valid_from": lambda row: "" if row.rates.price_id is None else iso(row.rates.valid_from_ns, tz),
+        "valid_from": lambda row: "" if row.rates.price_id is None else moment(row.rates.valid_from_ns, tz),
         "rule": lambda row: row.rates.rule or "",
         "priced_as": lambda row: row.rates.priced_as or "",
         **{f"{part}_price": _further(part) for part in MORE_PARTS},
@@ -283,7 +283,7 @@ def price_history(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
     columns: _Columns = {
         "price_id": lambda row: row.price_id,
         "model_id": lambda row: row.model,
-        "valid_from": lambda row: iso(row.valid_from_ns, tz),
+        "valid_from": lambda row: moment(row.valid_from_ns, tz),
         "state": lambda row: "withdrawn" if row.withdrawn else "retired" if row.prices is None else "set",
         **{f"{part}_price": _price(part) for part in PARTS},
         "further": lambda row: (row.more and row.more.as_json()) or "",
@@ -331,7 +331,7 @@ def accounts(rows: Iterable[tuple[Account, int, int]], tz: tzinfo) -> Iterator[b
         **_money("balance", lambda row: row[1]),
         **_money("total_consumed", lambda row: row[0].total_consumed),
         **_money("spent_30_days", lambda row: row[2]),
-        "created_at": lambda row: iso(row[0].created_at_ns, tz),
+        "created_at": lambda row: moment(row[0].created_at_ns, tz),
     }
     return _csv(columns, rows)
 
@@ -341,7 +341,7 @@ def audit(rows: Iterable[Noted], tz: tzinfo, language: str) -> Iterator[bytes]:
     10⁻⁶ 元 per million tokens."""
     columns: _Columns = {
         "id": lambda row: row.id,
-        "at": lambda row: iso(row.at_ns, tz),
+        "at": lambda row: moment(row.at_ns, tz),
         "user_id": lambda row: row.user_id or "",
         "name": lambda row: row.name or "",
         "origin": lambda row: row.origin,

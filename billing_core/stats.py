@@ -79,6 +79,11 @@ def from_ns(ns: int, tz: tzinfo) -> datetime:
     return datetime.fromtimestamp(ns // SECOND, tz).replace(microsecond=ns % SECOND // 1000)
 
 
+def iso(ns: int, tz: tzinfo) -> str:
+    """A moment in ISO 8601 with its offset, with a fraction where there is one."""
+    return from_ns(ns, tz).isoformat()
+
+
 def _days(first: date, last: date, tz: ZoneInfo) -> list[Period]:
     return _between([first + timedelta(days=n) for n in range((last - first).days + 2)], tz)
 

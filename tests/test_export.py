@@ -150,7 +150,7 @@ def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
     (account,) = read(export.accounts([(row, -5, 7)], SHANGHAI))
     assert (account["name"], account["balance_yuan"], account["balance_hao"]) == ("'-李雷", "-0.0005", "-5")
     assert (account["spent_30_days_yuan"], account["status"]) == ("0.0007", "active")
-    assert account["created_at"] == export.iso(NOON, SHANGHAI)
+    assert account["created_at"] == export.moment(NOON, SHANGHAI)
 
 
 def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, ann: str) -> None:
@@ -181,7 +181,7 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
             assert len(lines) == len(rows) > 2
             for line, row in zip(lines, rows, strict=True):
                 told = {
-                    "id": row.id, "created_at": export.iso(row.created_at_ns, tz), "user_id": row.user_id, "name": safe(row.name),
+                    "id": row.id, "created_at": export.moment(row.created_at_ns, tz), "user_id": row.user_id, "name": safe(row.name),
                     "type": row.type, "model_id": safe(row.model or ""), "prompt_tokens": row.prompt_tokens,
                     "cached_tokens": row.cached_tokens, "cache_creation_tokens": row.cache_creation_tokens,
                     "completion_tokens": row.completion_tokens, "reasoning_tokens": row.reasoning_tokens,
@@ -191,7 +191,7 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
                     "precharge_id": row.id if row.type == "precharge" else row.precharge_id, "reverses_id": row.reverses_id, "reversed_by": row.reversed_by,
                     "operator_id": row.operator_id, "remark": safe(row.remark), "reprices_id": row.reprices_id,
                     "extras": row.extras, "further": (row.price_source == "database" and row.price_input != 1 and more.as_json()) or "",
-                    "recorded_at": export.iso(row.recorded_at_ns, tz),
+                    "recorded_at": export.moment(row.recorded_at_ns, tz),
                 } | {
                     f"{part}_price": None if (micro := getattr(row, f"price_{part}")) is None else f"{price_yuan(micro):f}"
                     for part in export.PARTS
@@ -206,7 +206,7 @@ def test_the_file_of_the_logs_says_what_the_logs_say_cell_by_cell(db: Database, 
 def test_a_time_of_the_logs_is_written_as_in_any_other_file(ns: int, name: str) -> None:
     texts = export._Texts(logs.Names({}, {}, {}), ZoneInfo(name))
     for at in (ns, ns + 450 * SECOND, ns // SECOND * SECOND):
-        assert texts.iso(at) == export.iso(at, ZoneInfo(name))
+        assert texts.moment(at) == export.moment(at, ZoneInfo(name))
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(10**16), 10**16) | st.integers(-20_000, 20_000))

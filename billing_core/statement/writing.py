@@ -16,7 +16,7 @@ from ..glossary import TYPES
 from ..i18n import N_, translate
 from ..money import format_yuan, price_yuan, to_yuan
 from ..seals import PRICE_FIELDS
-from ..stats import from_ns
+from ..stats import iso
 from .content import SHOWN, Statement, entries, local
 
 VERSION = 1
@@ -70,13 +70,10 @@ def _columns(statement: Statement) -> dict[str, Callable[[list[Any]], Any]]:
     def price(part: str) -> Callable[[list[Any]], str]:
         return lambda entry: _price(entry, part)
 
-    def moment(ns: int) -> str:  # as it is in the files that people keep
-        return from_ns(ns, statement.tz).isoformat()
-
     return {
         "id": field("id"),
-        "recorded_at": lambda entry: moment(_written(entry)),
-        "created_at": lambda entry: moment(entry[AT["created_at_ns"]]),
+        "recorded_at": lambda entry: iso(_written(entry), statement.tz),
+        "created_at": lambda entry: iso(entry[AT["created_at_ns"]], statement.tz),
         "type": field("type"),
         "model_id": field("model"),
         **{name: field(name) for name in TOKENS},

@@ -202,6 +202,7 @@ def test_a_summary_says_what_the_cells_say(
 
     for by, totals in (("period", answer.by_period), ("model", answer.by_model), ("user_id", answer.by_account)):
         assert money(totals) == money(what_if.totals(cells, by))
+        assert sum(one.new for one in totals) == sum(cell.new for cell in cells) == answer.whole.new
         if not wanted:
             assert all((one.new, one.slack, one.sources) == (one.old, 0, {SAME}) for one in totals)
 
@@ -243,3 +244,6 @@ def test_what_is_reversed_in_another_period_is_within_the_bounds_as_well(
         new = exact[place].new if place in exact else 0
         assert cell.new <= new <= cell.new + cell.slack, place
     assert quick.keys() >= exact.keys()
+    answer = db.read(what_if.summary, periods(), wanted, actor=SHELL)
+    for totals in (answer.by_period, answer.by_model, answer.by_account):
+        assert sum(one.new for one in totals) == sum(cell.new for cell in quick.values())

@@ -109,13 +109,8 @@ def _asked(
     names = {0: ""} | _names(tx, "SELECT id, name FROM model", models)
     people = _names(tx, "SELECT id, user_id FROM account", user_ids)
     only = (list(people) if user_ids else None, list(names) if models else None)
-    # Where no model has another price, an account's are told apart for nothing: its sums over all of them are far fewer.
-    apart = bool(rates or models)
-    columns = (
-        _Sums._fields if rates else ("cost", "calls")
-    )  # where all costs what it did, tokens are added up for nothing
-    grouped = [_sums(tx, periods, by, by_call, *only, apart or "model" in by, columns) for by in groupings]
     priced = [number for number, name in names.items() if name in rates]
+    grouped = [_used(tx, periods, by, by_call, *only, priced) for by in groupings]
     within = [sums.long_period(moment) for moment in (periods[0].start_ns, periods[-1].end_ns - 1)]
     rich = _rich(tx, priced, *within) if priced else set()
     looked_up = {
@@ -224,6 +219,24 @@ class _Sums(NamedTuple):
     cached_tokens: int = 0
     cache_creation_tokens: int = 0
     completion_tokens: int = 0
+
+
+def _used(
+    tx: Transaction, periods: Sequence[Period], by: Sequence[str], by_call: bool,
+    accounts: Sequence[int] | None, models: Sequence[int] | None, priced: Sequence[int],
+) -> dict[tuple[int, int, int], _Sums]:  # fmt: skip
+    """What was used by period, account and model. Where `by` doesn't ask for models, an account's that aren't `priced` are one,
+    number 0: its sums over all models are far fewer than those of each. Where all costs what it did, tokens are added up for
+    nothing."""
+    columns = _Sums._fields if priced else ("cost", "calls")
+    if "model" in by or "user_id" not in by or models is not None:
+        return _sums(tx, periods, by, by_call, accounts, models, bool(priced or models) or "model" in by, columns)
+    all_models = _sums(tx, periods, by, by_call, accounts, None, False, ("cost", "calls"))
+    found = _sums(tx, periods, by, by_call, accounts, priced, True, columns) if priced else {}
+    for (period, account, _model), row in found.items():
+        every = all_models[period, account, 0]
+        all_models[period, account, 0] = _Sums(every.cost - row.cost, every.calls - row.calls)
+    return found | all_models
 
 
 def _sums(

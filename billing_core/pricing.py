@@ -748,7 +748,7 @@ def change_settings(tx: Transaction, values: Mapping[str, str], *, actor: Actor)
 
 def model_names(tx: Transaction) -> dict[str, int]:
     """Every model that was ever charged or priced, with its number."""
-    return {model.name: model.id or 0 for model in tx.session.exec(select(Model).order_by(Model.name))}
+    return dict(tx.rows("SELECT name, id FROM model ORDER BY name"))
 
 
 def as_yuan(rates: Rates | SetPrice) -> dict[str, Decimal | None]:

@@ -414,20 +414,20 @@ class Total:
 
 def totals(cells: Iterable[Cell], by: str) -> list[Total]:
     """By `model`, `user_id` or `period`; the dearest first, periods in their order."""
-    found: dict[Any, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(getattr(cell, by), []).append(cell)
-    added = [_total(name, some) for name, some in found.items()]
+    added = _added((getattr(cell, by), cell) for cell in cells)
     return sorted(added, key=lambda one: one.name if by == "period" else (-max(one.old, one.new), one.name))
 
 
-def whole(cells: Sequence[Cell]) -> Total:
+def whole(cells: Iterable[Cell]) -> Total:
     """All of them."""
-    return _total("", cells)
+    return next(iter(_added(("", cell) for cell in cells)), Total("", 0, 0, 0, 0, frozenset()))
 
 
-def _total(name: Any, cells: Sequence[Cell]) -> Total:
-    return Total(
-        name, sum(cell.calls for cell in cells), sum(cell.old for cell in cells), sum(cell.new for cell in cells),
-        sum(cell.slack for cell in cells), frozenset(cell.source for cell in cells),
-    )  # fmt: skip
+def _added(cells: Iterable[tuple[Any, Cell]]) -> list[Total]:
+    found: dict[Any, tuple[int, Hao, Hao, Hao]] = {}
+    sources: dict[Any, set[str]] = {}
+    for name, cell in cells:
+        calls, old, new, slack = found.get(name, (0, 0, 0, 0))
+        found[name] = calls + cell.calls, old + cell.old, new + cell.new, slack + cell.slack
+        sources.setdefault(name, set()).add(cell.source)
+    return [Total(name, *numbers, frozenset(sources[name])) for name, numbers in found.items()]

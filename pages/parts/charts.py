@@ -1,7 +1,8 @@
 """Charts: one look for all of them. Numbers become floats here alone, to be drawn; what is written stays exact.
 
 Altair would check each part of each chart against Vega-Lite's schema, which takes longer than all else on a page: a test does
-that once instead.
+that once instead. What is encoded is given as its channel (alt.X, alt.OpacityValue): of a string or a dict, like that of
+alt.condition, Altair looks for the schema that fits, which takes as long.
 """
 
 import json
@@ -60,7 +61,7 @@ def stacked(
     data = [
         {
             "place": place,
-            "label": period_label(period, granularity),
+            "label": label,
             "name": name,
             "amount": amounts[place, name] / (10_000 if measure == "cost" else 1),
             "shown": _amount(measure, amounts[place, name]),
@@ -70,6 +71,7 @@ def stacked(
             "rank": series.index(name),
         }
         for place, period in enumerate(periods)
+        for label in [period_label(period, granularity)]
         for name in series
         if amounts[place, name]
     ]
@@ -138,7 +140,7 @@ def _stacked(
                 else None,
             ),
             order=alt.Order("rank:Q"),
-            opacity=alt.condition("datum.over", alt.value(1), alt.value(0.55)),
+            opacity=alt.OpacityValue(0.55, condition={"test": "datum.over", "value": 1}),
             tooltip=[
                 alt.Tooltip("label:N", title=_("Period")),
                 alt.Tooltip("name:N", title=_("Name")),

@@ -137,13 +137,13 @@ def _steps(viewer: Viewer, counted: Sequence[SetPrice], now_ns: int) -> None:
     x = alt.X("from:T", axis=alt.Axis(title=None, tickCount=6, format="%Y-%m-%d", labelOverlap=True))
     lines = base.mark_rule(strokeWidth=3).encode(
         x=x,
-        x2="to:T",
+        x2=alt.X2("to:T"),
         y=y,
         strokeDash=alt.StrokeDash(
             "planned:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [4, 4]]), legend=None
         ),
     )
-    now = alt.Chart().mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x="at:T")
+    now = alt.Chart().mark_rule(strokeDash=[2, 4], color="#9aa3a0").encode(x=alt.X("at:T"))
     draw(
         alt.layer(lines.transform_filter("isValid(datum.from)"), now.transform_filter("isValid(datum.at)")),
         [*data, {"at": now_ns // 10**6}],

@@ -24,7 +24,7 @@ from typing import Any
 
 from .errors import Invalid
 from .i18n import N_
-from .money import MAX_PRICE_MICRO, price_yuan
+from .money import MAX_PRICE_MICRO, WHOLE, price_yuan
 from .rates import MORE_PARTS, NOTHING_MORE, PARTS, PPM, More, Prices, Rates, Tier, as_rates, more_from
 from .text import unsafe
 
@@ -524,8 +524,7 @@ def _text(content: bytes) -> str:
         raise Invalid(N_("The file is no text in UTF-8. Save it as that, and try again."), field="file") from None
 
 
-_NUMBER = re.compile(r"[+-]?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-"""Thousands commas stand where they belong: 1,5 may well mean one and a half."""
+_NUMBER = re.compile(rf"[+-]?(?:{WHOLE}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,3}})?")
 
 
 def _decimal(text: str | None, line: int) -> Decimal:

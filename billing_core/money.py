@@ -22,7 +22,9 @@ MAX_HAO = 10**15
 MAX_PRICE_MICRO = 10**6 * MICRO_PER_YUAN
 """The highest price: a million 元 per million tokens."""
 
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
+WHOLE = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)"
+"""Digits, with thousands commas where they belong: 1,5 and 0,500 may well mean a fraction."""
+_DECIMAL = re.compile(rf"[+-]?{WHOLE}(?:\.[0-9]+)?")
 
 
 def _exact(value: object) -> Decimal | None:

@@ -287,6 +287,7 @@ def test_a_csv_that_is_none_is_refused_with_its_line(text: str, sentence: str) -
     ("text", "sentence"),
     [
         ("model,input_price,output_price\nm,\"1,5\",2\n", "“1,5” in line 2 is no price."),
+        ("model,input_price,output_price\nm,\"0,075\",2\n", "“0,075” in line 2 is no price."),
         ("model,input_price,output_price\nm,1_0,2\n", "“1_0” in line 2 is no price."),
         ("model,Input_price,input_price,output_price\n", "The first line names the column input_price twice."),
         ("model," + "x" * 200_000, "Line 1 is no CSV."),

@@ -66,6 +66,9 @@ NOT_MONEY = [
         "1,2345",
         ",100",
         "1,,000",
+        "0,500",  # half of one, where a comma is the point
+        "-0,001",
+        "012,345",
     ),
     *("1.", ".5", "1.2.3", "1 000", "1_000", "--1", "+-1", "0x10", "¥5", "5元", "$5", "5%", "1/2", "1'000", "1\x00"),
     *("9" * 50, True, False, None, 1.5, float("nan"), Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), b"1", []),

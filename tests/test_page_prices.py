@@ -374,6 +374,8 @@ FILLED = dict.fromkeys((*PARTS, *MORE_PARTS, "call"), "") | {"input": "1", "outp
         (["100000", "1", "", "", ""], "Output needs a price. Write 0 where it is free."),
         (["lots", "1", "1", "", ""], "“lots” is no number of tokens. Write one like 200000."),
         (["", "1", "1", "", ""], "“” is no number of tokens. Write one like 200000."),
+        (["1,5", "1", "1", "", ""], "“1,5” is no number of tokens. Write one like 200000."),
+        (["20,00", "1", "1", "", ""], "“20,00” is no number of tokens. Write one like 200000."),
     ],
 )
 def test_a_row_of_long_prompts_needs_its_length_and_prices(row: list[str], said: str) -> None:

@@ -1,5 +1,6 @@
 """One model's whole price: the four that everybody knows, and what unfolds beside them. From → to, before it counts."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, time
@@ -11,7 +12,7 @@ import streamlit as st
 
 from billing_core import pricing, stats
 from billing_core.errors import BillingError, Invalid
-from billing_core.money import format_price, parse_price, price_yuan
+from billing_core.money import WHOLE, format_price, parse_price, price_yuan
 from billing_core.pricing import Change
 from billing_core.rates import FALLS_UNDER, MORE_PARTS, PARTS, More, Prices, Rates, Tier, as_rates
 
@@ -162,7 +163,7 @@ def _needed(part: str, text: str, *, field: str) -> int:
 def _tier(row: list[str], known: Mapping[int, Tier]) -> Tier:
     """A row of the table of long prompts. Raises Invalid."""
     count = row[0].replace(",", "")
-    if not count.isdecimal() or len(count) > 10:
+    if not re.fullmatch(WHOLE, row[0]) or len(count) > 10:
         raise Invalid(N_("“{text}” is no number of tokens. Write one like 200000."), field="tiers", text=row[0])
     above = int(count)
     first, output = (_needed(part, text, field="tiers") for part, text in zip(TIER_PARTS, row[1:3], strict=False))

@@ -42,10 +42,6 @@ def moment(text: str, field: str) -> int:
     return stats.to_ns(found)
 
 
-def _line(field: str) -> AfterValidator:
-    return AfterValidator(lambda text: one_line(text, 200, field=field))
-
-
 def _moment(field: str) -> tuple[Any, Any]:
     return (
         BeforeValidator(lambda text: moment(text, field) if text else None),
@@ -62,7 +58,11 @@ Timezone = Annotated[
         description="An IANA time zone, such as Asia/Shanghai. Without it: the one that the asking account has set, else UTC."
     ),
 ]
-Search = Annotated[str, _line("search"), Query(description="Text that a row must hold.")]
+Search = Annotated[
+    str,
+    AfterValidator(lambda text: one_line(text, logs.MAX_SEARCH, field="search")),
+    Query(description="Text that a row must hold."),
+]
 Model = Annotated[
     str,
     AfterValidator(lambda text: one_line(text, 200, field="model") or text),  # no name is no word for every model

@@ -25,7 +25,7 @@ from .models import Account
 from .money import price_yuan, to_yuan
 from .pricing import Current, SetPrice
 from .rates import MORE_PARTS
-from .stats import SUMS, Period, Used, from_ns, iso, joined, last_periods, totals, usage
+from .stats import SUMS, Period, Used, each_account, from_ns, iso, last_periods, totals, usage
 from .text import safe
 from .what_if import Cell
 
@@ -237,14 +237,15 @@ def stats(db: Database, periods: Sequence[Period], by: str, *, actor: Actor, use
     each read by itself. Raises Forbidden, UnknownAccount, before the first block."""
 
     def read(tx: Transaction) -> tuple[dict[str, str], list[Used]]:
-        spans, of = ([joined(periods)], "account") if by == "both" else (periods, by)
-        found = usage(tx, spans, actor=actor, user_id=user_id, by=of)
-        return dict(tx.rows("SELECT user_id, name FROM account")), found
+        names = dict(tx.rows("SELECT user_id, name FROM account"))
+        if by == "both" and user_id is None:
+            return names, each_account(tx, periods, actor=actor)
+        return names, usage(tx, periods, actor=actor, user_id=user_id, by="account" if by == "both" else by)
 
     names, found = db.read(read)
 
     def of_each() -> Iterator[tuple[str, Used]]:
-        for whose in sorted(one.name for one in found):
+        for whose in sorted({one.name for one in found}):
             yield from ((whose, one) for one in db.read(usage, periods, actor=actor, user_id=whose))
 
     account: _Columns = {"user_id": lambda row: row[0], "name": lambda row: names[row[0]]}

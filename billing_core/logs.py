@@ -22,6 +22,8 @@ from .text import one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 10_000
+MAX_SEARCH = 500
+"""Characters: a remark has no more."""
 _RARE = ("refund", "expire", "reversal")
 """The types of the index entry_rare_of_account."""
 _SMALL = 5000
@@ -30,7 +32,8 @@ _SMALL = 5000
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What to show; None or "" shows all. `user_id` None needs an admin."""
+    """What to show; None or "" shows all. `user_id` None needs an admin. Raises Invalid for a range that ends before it begins
+    and a search that is too long."""
 
     user_id: str | None = None
     start_ns: int | None = None
@@ -42,6 +45,11 @@ class Filters:
     merged: bool = False
     """What a repricing wrote, a reversal and a charge, shows as one line, the charge's, as what it came to: with the
     difference as its amount, at the moment of the repricing. The reversal is left out."""
+
+    def __post_init__(self) -> None:
+        if self.start_ns is not None and self.end_ns is not None and self.end_ns < self.start_ns:
+            raise Invalid(N_("The range ends before it begins. Swap its two ends."), field="end")
+        object.__setattr__(self, "search", one_line(self.search, MAX_SEARCH, field="search"))  # as remarks are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +199,14 @@ def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
         found.append(e.type.in_(filters.types))
         if set(filters.types) <= set(_RARE):  # the same for the index entry_rare_of_account
             found.append(e.type.in_([literal_column(f"'{type}'") for type in _RARE]))
-    if search := one_line(filters.search, 500, field="search"):  # as remarks are kept
-        found += [e.remark.is_not(None), e.remark.icontains(search, autoescape=True)]
+    if filters.search:
+        found += [e.remark.is_not(None), e.remark.icontains(filters.search, autoescape=True)]
     return found
 
 
 def shows_all(filters: Filters) -> bool:
-    """Whether every entry passes the filters. Raises Invalid for a text that is too long."""
-    return replace(filters, search=one_line(filters.search, 500, field="search"), merged=False) == Filters()
+    """Whether every entry passes the filters."""
+    return replace(filters, merged=False) == Filters()
 
 
 def _moment(filters: Filters) -> Any:

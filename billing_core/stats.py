@@ -195,9 +195,7 @@ def usage(
 
 
 def _named(found: sums.Found, place: int, names: dict[int, str]) -> list[Used]:
-    return [
-        Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if numbers[0] or numbers[1]
-    ]
+    return [Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if any(numbers)]
 
 
 def by_account(
@@ -206,8 +204,7 @@ def by_account(
     """What each account used in all periods together, dearest first; and in each period, of the `most` accounts with the
     largest `measure` (a number of Used), and of all others under no name. It reads as much for two thousand accounts as it
     draws. Raises Forbidden."""
-    all_time = usage(tx, [joined(periods)], actor=actor, user_id=None, by="account")
-    whole_time = sorted(all_time, key=lambda one: (-one.cost, one.name))
+    whole_time = sorted(each_account(tx, periods, actor=actor), key=lambda one: (-one.cost, one.name))
     largest = sorted(whole_time, key=lambda one: (-getattr(one, measure), one.name))[:most]
     names, chosen = _accounts(tx), {one.name for one in largest}
     found = _used(tx, periods, SUMS, of=ACCOUNT, only=[number for number, name in names.items() if name in chosen])
@@ -221,6 +218,19 @@ def by_account(
                     others[one.period][place] += sign * getattr(one, part)
         shown += [Used(period, "", *numbers) for period, numbers in others.items() if any(numbers)]
     return whole_time, shown
+
+
+def each_account(tx: Transaction, periods: Sequence[Period], *, actor: Actor) -> list[Used]:
+    """What each account used in all periods together; also those whose periods cancel each other out. Raises Forbidden."""
+    actor.must_see(None)
+    names, found = _accounts(tx), _used(tx, [joined(periods)], SUMS, of=ACCOUNT, only=None)
+    nothing = [account for (_period, account, _model), numbers in found.items() if not any(numbers)]
+    apart = _used(tx, periods, SUMS, of=ACCOUNT, only=nothing) if nothing else {}
+    cancelled = {account for (_period, account, _model), numbers in apart.items() if any(numbers)}
+    return [
+        Used(0, names[account], *numbers)
+        for (_period, account, _model), numbers in sorted(found.items()) if any(numbers) or account in cancelled
+    ]  # fmt: skip
 
 
 def _accounts(tx: Transaction) -> dict[int, str]:

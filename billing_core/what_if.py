@@ -128,8 +128,10 @@ def _asked(
     answers = []
     for by, rows in zip(groupings, grouped, strict=True):
         costs, reversals = (_together(cells, by) for cells in (exact, undone))
+        linear = _rounded(
+            {place: _linear(rates[names[place[2]]], row) for place, row in rows.items() if place[2] in summed}
+        )
         cells = []
-        so_far: dict[int, int] = {}
         for (period, account, model), row in rows.items():
             price = rates.get(names[model])
             if price is None:
@@ -138,12 +140,8 @@ def _asked(
                 new, slack, source = costs.get((period, account, model), 0), 0, ENTRIES
             else:
                 taken = reversals.get((period, account, model), 0)
-                # Each call is rounded up; what a reversal takes off had been as well. A model's cells are rounded up one
-                # upon the other, so that however they are told apart they add up to the same.
-                before = so_far.get(model, 0)
-                so_far[model] = before + _linear(price, row)
-                new = _up(so_far[model]) - _up(before) - taken
-                slack = max(row.calls + taken, 0) + 2 * taken
+                # Each call is rounded up; what a reversal takes off had been as well.
+                new, slack = linear[period, account, model] - taken, max(row.calls + taken, 0) + 2 * taken
                 source = SUMS
             cell = Cell(period, names[model], people.get(account, ""), row.calls, row.cost, new, slack, source)
             if cell.calls or cell.old or cell.new:
@@ -164,13 +162,14 @@ def _together(cells: Mapping[tuple[int, int, int], int], by: Sequence[str]) -> d
 def _undone(
     tx: Transaction, periods: Sequence[Period], models: set[int], people: set[int]
 ) -> dict[tuple[int, int, int], int]:
-    """How many reversals of calls there were by period, account and model. All types of the index entry_rare_of_account are
-    named, or SQLite doesn't see that it fits."""
+    """How many reversals of calls, not of holds, there were by period, account and model. All types of the index
+    entry_rare_of_account are named, or SQLite doesn't see that it fits."""
     found: dict[tuple[int, int, int], int] = {}
     rows = tx.rows(
         f"SELECT {_period_in_sql(periods)}, account_id, model_id, count(*) FROM ("
-        "SELECT e.account_id, e.model_id, e.created_at_ns AS at_ns FROM account a CROSS JOIN entry e WHERE e.account_id = a.id "
-        "AND e.type IN ('refund', 'expire', 'reversal') AND e.type = 'reversal' "
+        "SELECT e.account_id, e.model_id, e.created_at_ns AS at_ns FROM account a CROSS JOIN entry e "
+        "JOIN entry undone ON undone.id = e.reverses_id LEFT JOIN entry held ON held.id = undone.reverses_id "
+        "WHERE e.account_id = a.id AND 'precharge' NOT IN (undone.type, coalesce(held.type, '')) AND e.type IN ('refund', 'expire', 'reversal') AND e.type = 'reversal' "
         f"AND e.model_id IN ({', '.join(map(str, sorted(models)))})) AS counted "
         "WHERE at_ns >= ? AND at_ns < ? GROUP BY 1, 2, 3",
         (periods[0].start_ns, periods[-1].end_ns),
@@ -197,9 +196,17 @@ def _names(tx: Transaction, query: str, only: Sequence[str]) -> dict[int, str]:
     return {number: name for number, name in tx.rows(query) if not only or name in only}
 
 
-def _up(picoyuan: int) -> Hao:
-    """10⁻¹² 元 as 毫, rounded up."""
-    return -(-picoyuan // 10**8)
+def _rounded(costs: Mapping[tuple[int, int, int], int]) -> dict[tuple[int, int, int], Hao]:
+    """Costs in 10⁻¹² 元 by period, account and model as 毫: a model's rounded up one upon the other, account by account, so
+    that however they are told apart they add up to the same."""
+    rounded: dict[tuple[int, int, int], Hao] = {}
+    so_far: dict[int, int] = {}
+    for place in sorted(costs, key=lambda place: place[::-1]):
+        model = place[2]
+        before = so_far.get(model, 0)
+        so_far[model] = before + costs[place]
+        rounded[place] = -(-so_far[model] // 10**8) + (-before // 10**8)
+    return rounded
 
 
 def _linear(price: Rates, row: "_Sums") -> int:

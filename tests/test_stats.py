@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from plans import plans
 
 from billing_core import accounts, ledger, stats
+from billing_core import settings as our_settings
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Invalid, UnknownAccount
@@ -270,6 +271,36 @@ def test_a_range_that_cannot_be_shown_is_refused(first: str, end: str, granulari
 def spend(db: Database, at_ns: int, tokens: Tokens = Tokens(1000, 0), user_id: str = "ann", model: str = MODEL) -> int:
     options = {"created_at_ns": at_ns, "allow_debt": True}
     return db.write(ledger.charge, user_id, model, tokens, actor=SHELL, **options).entry_id  # type: ignore[arg-type]
+
+
+def test_an_account_whose_days_cancel_each_other_out_is_shown(db: Database, ann: str, clock: Clock) -> None:
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)
+    db.write(our_settings.change, "reversals_count_in", "reversal", actor=SHELL)
+    undone = spend(db, NOON)
+    spend(db, NOON, user_id="bob")
+    periods = stats.periods_between(date(2025, 6, 15), date(2025, 6, 16), "day", ZoneInfo("UTC"))
+    clock.forward(days=1)
+    db.write(ledger.reverse, undone, "wrong", actor=SHELL)
+
+    def drawn(most: int) -> dict[tuple[int, str], int]:
+        totals, shown = db.read(stats.by_account, periods, actor=SHELL, measure="cost", most=most)
+        assert [(one.name, one.cost) for one in totals] == [("bob", 180), ("ann", 0)]
+        return {(one.period, one.name): one.cost for one in shown}
+
+    assert drawn(10) == {(0, "ann"): 180, (0, "bob"): 180, (1, "ann"): -180}
+    assert drawn(1) == {(0, ""): 180, (0, "bob"): 180, (1, ""): -180}
+
+
+def test_tokens_that_cost_nothing_in_the_end_are_still_counted(db: Database, ann: str, clock: Clock) -> None:
+    """A call that is undone on another day, and one made for the same money with other tokens."""
+    db.write(our_settings.change, "reversals_count_in", "reversal", actor=SHELL)
+    undone = spend(db, NOON, Tokens(1000, 0))
+    clock.forward(days=1)
+    db.write(ledger.reverse, undone, "wrong", actor=SHELL)
+    spend(db, clock.now_ns, Tokens(600, 100))
+    periods = stats.periods_between(date(2025, 6, 15), date(2025, 6, 16), "day", ZoneInfo("UTC"))
+    used = db.read(stats.usage, periods, actor=SHELL, user_id=None)
+    assert [(one.cost, one.calls, one.tokens) for one in used] == [(180, 1, 1000), (0, 0, -300)]
 
 
 def test_what_was_used_stands_in_its_period_by_model_and_empty_ones_cost_0(db: Database, ann: str) -> None:

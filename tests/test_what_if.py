@@ -247,3 +247,29 @@ def test_what_is_reversed_in_another_period_is_within_the_bounds_as_well(
     answer = db.read(what_if.summary, periods(), wanted, actor=SHELL)
     for totals in (answer.by_period, answer.by_model, answer.by_account):
         assert sum(one.new for one in totals) == sum(cell.new for cell in quick.values())
+
+
+def test_a_hold_that_is_reversed_was_never_rounded_up(db: Database, ann: str) -> None:
+    db.write(our_settings.change, "reversals_count_in", "reversal", actor=SHELL)
+    db.write(ledger.recharge, ann, 10**7, actor=SHELL)
+    charge(db, ann, "a", Tokens(1_001, 0))
+    for again in (False, True):
+        held = db.write(ledger.precharge, ann, "a", 10, 10, actor=SHELL).entry_id
+        undone = db.write(ledger.reverse, held, "wrong", actor=SHELL).entry_id
+        if again:
+            db.write(ledger.reverse, undone, "right after all", actor=SHELL)
+    wanted = {"a": Prices(7 * YUAN, 0)}
+    answer = db.read(what_if.summary, periods(), wanted, actor=SHELL)
+    assert (answer.whole.new, answer.whole.slack) == (71, 1)
+    assert [one.new for one in answer.by_account] == [71]
+
+
+def test_accounts_alike_come_to_the_same(db: Database, ann: str) -> None:
+    """Each call is half a 毫 beyond a whole one: not one account gets all that is rounded up."""
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)
+    for day in range(2):
+        for user_id in ("ann", "bob"):
+            charge(db, user_id, "a", Tokens(15, 0), NOON - day * DAY)
+    cells = ask(db, {"a": Prices(YUAN * 10, 0)})
+    assert len(cells) == 4
+    assert [one.new for one in what_if.totals(cells, "user_id")] == [3, 3]

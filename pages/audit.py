@@ -30,6 +30,7 @@ def page(viewer: Viewer) -> None:
     )
     more = len(found) > AT_ONCE
     rows = found[-AT_ONCE:] if after is not None else found[:AT_ONCE]
+    address.newest_if_none(rows)
     if not rows:
         st.info(
             _("Nothing like that has been done. Changes of prices, accounts, keys, passwords and settings stand here.")

@@ -4,10 +4,9 @@ import streamlit as st
 
 from billing_core import logs, pricing
 from billing_core.database import Transaction
-from billing_core.errors import BillingError
 from billing_core.stats import Period, from_ns
 
-from .parts import address, entries, people, ranges, repricing, told, undoing
+from .parts import address, entries, people, ranges, repricing, undoing
 from .parts.tables import csv_link
 from .parts.viewer import Viewer
 from .parts.words import TYPES, _, ngettext, yuan, zone_name
@@ -23,11 +22,7 @@ def page(viewer: Viewer) -> None:
         undoing.jobs(viewer)
         undoing.opened(viewer)
         repricing.opened(viewer)
-    try:
-        periods, filters = _filters(viewer)
-    except BillingError as error:
-        told.problem(error, st.container())
-        return
+    periods, filters = _filters(viewer)
     before, after = address.place("before"), address.place("after")
 
     def read(tx: Transaction) -> tuple[list[logs.Row], logs.Sum]:
@@ -37,6 +32,7 @@ def page(viewer: Viewer) -> None:
     found, total = viewer.db.read(read)
     more = len(found) > AT_ONCE
     rows = found[-AT_ONCE:] if after is not None else found[:AT_ONCE]
+    address.newest_if_none(rows)
     if not rows:
         st.info(_("Nothing here yet that passes these filters. Choose a longer range, or take a filter away."))
         return
@@ -76,8 +72,8 @@ def _sum(viewer: Viewer, periods: list[Period], filters: logs.Filters, total: lo
     """What the filters show, added up, and all of it as a file."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         cost = f"**{yuan(total.cost)}**"
-        # Of single entries, a range may hold a call without its reversal, or a reversal without its call.
-        spent = _("{amount} 元 spent", amount=cost) if filters.merged else _("{amount} 元 total cost", amount=cost)
+        # Not “spent”: a range may hold a call without its reversal, or a reversal without its call.
+        spent = _("{amount} 元 total cost", amount=cost)
         recharged = _("{amount} 元 recharged", amount=f"**{yuan(total.recharged)}**")
         st.markdown(" · ".join([ngettext("{n} entry", "{n} entries", total.entries), spent, recharged]))
         csv_link(

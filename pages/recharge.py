@@ -7,7 +7,7 @@ import streamlit as st
 
 from billing_core import accounts, ledger, logs
 from billing_core.database import Transaction
-from billing_core.errors import BillingError, UnknownAccount
+from billing_core.errors import BillingError
 from billing_core.idempotency import Once
 from billing_core.ledger import Change
 from billing_core.money import parse_yuan
@@ -86,11 +86,9 @@ def _form(viewer: Viewer) -> str | None:
 
 def _account(viewer: Viewer) -> str | None:
     names = {"": _("Choose by name or id"), **viewer.db.read(people.names, viewer.actor)}
-    asked = st.query_params.get("account", "")
-    chosen = address.pick(st.selectbox, _("Account"), list(names), key="account", default="", name=names.__getitem__)
-    if asked not in names:
-        st.error(told.plain(sentence(UnknownAccount(asked))))
-    return chosen or None
+    return (
+        address.pick(st.selectbox, _("Account"), list(names), key="account", default="", name=names.__getitem__) or None
+    )
 
 
 def _balance(hao: int) -> str:
@@ -161,6 +159,7 @@ def _log(viewer: Viewer, user_id: str | None) -> None:
     found = viewer.db.read(read)
     more = len(found) > AT_ONCE
     rows = found[-AT_ONCE:] if after is not None else found[:AT_ONCE]
+    address.newest_if_none(rows)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.subheader(_("Recharges so far"), anchor=False, width="content")
         if rows:

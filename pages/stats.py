@@ -6,7 +6,6 @@ import streamlit as st
 
 from billing_core import accounts, pricing, settings, stats
 from billing_core.database import Transaction
-from billing_core.errors import BillingError
 from billing_core.stats import Period, Used
 
 from .parts import address, charts, people, ranges, told
@@ -25,11 +24,7 @@ BY = {"model": N_("By model"), "account": N_("By account")}
 def page(viewer: Viewer) -> None:
     st.title(_("Stats"), anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        try:
-            periods, granularity = ranges.choose(viewer, "30d")
-        except BillingError as error:
-            told.problem(error, st.container())
-            return
+        periods, granularity = ranges.choose(viewer, "30d")
         measure = address.pick(
             st.segmented_control, _("Measure"), list(charts.MEASURES), key="measure", default="cost",
             name=lambda option: _(charts.MEASURES[option]),

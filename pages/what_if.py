@@ -36,11 +36,7 @@ def page(viewer: Viewer) -> None:
     st.title(_("What if"), anchor=False)
     st.caption(_("What would it have cost at other prices? Nothing is changed by asking."))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        try:
-            periods, granularity = ranges.choose(viewer, "30d")
-        except BillingError as error:
-            told.problem(error, st.container())
-            return
+        periods, granularity = ranges.choose(viewer, "30d")
         way = address.pick(
             st.segmented_control, _("Prices"), list(WAYS), key="way", default="edit", required=True,
             name=lambda option: _(WAYS[option]),
@@ -52,14 +48,16 @@ def page(viewer: Viewer) -> None:
         return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
 
     used, current, people = viewer.db.read(read)
-    if not used:
-        st.info(_("Nothing was used in this range. Choose a longer one."))
-        return
+    # What was chosen stays, used or not: without it, the answer would be about all of them.
+    to_choose = [*used, *(one for one in st.session_state.get("what-if-models", ()) if one not in used)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        models = st.multiselect(_("Models"), used, key="what-if-models", placeholder=_("All of them"), width=420)
+        models = st.multiselect(_("Models"), to_choose, key="what-if-models", placeholder=_("All of them"), width=420)
         user_ids = st.multiselect(
             _("Accounts"), people, key="what-if-accounts", placeholder=_("All of them"), width=300
         )
+    if not used:
+        st.info(_("Nothing was used in this range. Choose a longer one."))
+        return
     try:
         wanted = _wanted(viewer, way, models or used, current)
     except BillingError as error:

@@ -176,7 +176,9 @@ def test_a_reversal_into_debt_says_so_before_it_is_made(visit: Visit, db: Databa
 
 def test_an_unknown_account_in_the_address_gets_a_sentence(visit: Visit, db: Database) -> None:
     app = visit("recharge", "boss", account="cem")
-    assert sentences(app) == ["There is no account cem. Check the id, or add the account first."]
+    assert sentences(app) == [
+        "This link asks for “cem”, which there is none of here. Leave it out, or choose something else above."
+    ]
 
 
 def test_the_log_shows_everybodys_recharges_until_an_account_is_chosen(visit: Visit, db: Database) -> None:

@@ -126,7 +126,7 @@ def test_a_member_sees_one_line_with_its_reason_and_an_admin_both_entries(visit:
     member, admin = visit("logs", "ann"), visit("logs", "boss", account="ann")
     assert "5 entries" in shown(member)
     assert "6 entries" in shown(admin)
-    assert "**0.046** 元 spent" in shown(member)
+    assert "**0.046** 元 total cost" in shown(member)
     for app, amounts in ((member, ["0.0080"]), (admin, ["-0.0100", "0.0180"])):
         frame = app.dataframe[0].value
         assert [str(value) for value in frame["Amount, 元"][: len(amounts)]] == amounts

@@ -55,6 +55,18 @@ def test_prices_are_tried_in_place(visit: Visit, db: Database) -> None:
     assert db.read(pricing.in_force, "a").input == 10 * MILLION
 
 
+def test_a_model_that_was_chosen_stays_where_it_was_not_used(visit: Visit, db: Database) -> None:
+    """Without it, the answer would be about all models."""
+    long_ago = db.clock() - 20 * 86_400 * 10**9
+    db.write(ledger.charge, "ann", "old", Tokens(10, 0), actor=SHELL, allow_debt=True, created_at_ns=long_ago)
+    app = visit("what-if", "boss")
+    app.multiselect[0].select("old").run()
+    assert figures(app)[0] == "0.0002"
+    for chosen, charged in (("7d", "0.00"), ("24h", "0.00"), ("30d", "0.0002")):
+        app.segmented_control[0].set_value(chosen).run()
+        assert (app.multiselect[0].value, figures(app)[0]) == (["old"], charged)
+
+
 def test_what_is_no_price_is_told(visit: Visit, db: Database) -> None:
     app = edit(visit("what-if", "boss"), {0: {"input": "cheap"}})
     assert "is not a price" in app.error[0].value

@@ -50,6 +50,8 @@ def show() -> None:
     except BillingError as error:
         _in_some_language()
         told.problem(error, st.container())
+        if isinstance(error, address.Unknown):
+            st.button(_("Leave it out"), icon=":material/close:", on_click=address.leave_out, args=(error.field,))
         if isinstance(error, DatabaseUnavailable):
             st.session_state["tried"] = False
             _try_again()

@@ -5,23 +5,22 @@ import streamlit as st
 from billing_core import accounts
 from billing_core.actors import Actor
 from billing_core.database import Transaction
-from billing_core.errors import UnknownAccount
 
-from . import address, told
+from . import address
 from .viewer import Viewer
-from .words import _, sentence
+from .words import _
 
 ALL = "/"
 """All accounts: no id has a slash."""
 
 
 def choose(viewer: Viewer) -> str | None:
-    """The account whose figures are shown; None: all of them."""
+    """The account whose figures are shown; None: all of them. Raises Unknown."""
     if not viewer.is_admin:
+        if (asked := st.query_params.get("account", viewer.user_id)) != viewer.user_id:
+            raise address.Unknown("account", asked)
         return viewer.user_id
     called = {ALL: _("All accounts"), **viewer.db.read(names, viewer.actor)}
-    if (asked := st.query_params.get("account", ALL)) not in called:
-        st.warning(told.plain(sentence(UnknownAccount(asked))))
     chosen = address.pick(st.selectbox, _("Account"), list(called), key="account", default=ALL, name=called.__getitem__)
     return None if chosen == ALL else chosen
 

@@ -21,7 +21,7 @@ RANGES = {
 
 
 def choose(viewer: Viewer, default: str) -> tuple[list[Period], str]:
-    """The chosen periods, oldest first, and what they are: hours, days or months. Raises Invalid."""
+    """The chosen periods, oldest first, and what they are: hours, days or months. Raises Invalid, Unknown."""
     now_ns = viewer.db.clock()
     today = stats.from_ns(now_ns, viewer.tz).date()
     chosen = address.pick(
@@ -31,5 +31,5 @@ def choose(viewer: Viewer, default: str) -> tuple[list[Period], str]:
     if chosen != "dates":
         return stats.chosen_periods(now_ns, chosen, viewer.tz)
     month = (today - timedelta(days=29), today)
-    dates = address.dates(_("From – to"), month, max_value=today, format="YYYY-MM-DD", width=260) or month
+    dates = address.dates(_("From – to"), month, max_value=today, format="YYYY-MM-DD", width=260)
     return stats.chosen_periods(now_ns, chosen, viewer.tz, dates)

@@ -25,7 +25,7 @@ from billing_core.undoing import Job, OnAccount, Preview
 from . import dialog, told
 from .tables import Column, table
 from .viewer import Viewer
-from .words import TYPES, _, count, ngettext, sentence, yuan
+from .words import TYPES, _, count, moment, ngettext, sentence, yuan
 
 FEW = 20
 """How many of the entries that were left alone are listed."""
@@ -84,6 +84,8 @@ def confirm(viewer: Viewer, kind: Kind, selection: Any, key: str) -> None:
     except BillingError as error:
         told.problem(error, st.container())
         return
+    if isinstance(selection, Filters):
+        st.caption(told.plain(_selected(viewer, selection)))
     kind.show(seen)
     if nothing := kind.nothing(seen):
         st.info(nothing)
@@ -94,6 +96,19 @@ def confirm(viewer: Viewer, kind: Kind, selection: Any, key: str) -> None:
         asked = st.form_submit_button(kind.label(seen), type="primary", icon=":material/undo:")
     if asked:
         _start(viewer, kind, seen, reason, key, field)
+
+
+def _selected(viewer: Viewer, filters: Filters) -> str:
+    """What the filters let through, in words."""
+    ends = [moment(ns, viewer.tz) for ns in (filters.start_ns, filters.end_ns) if ns is not None]
+    parts = [
+        " – ".join(ends),
+        filters.user_id or _("All accounts"),
+        filters.model or _("All models"),
+        ", ".join(_(TYPES[type]) for type in filters.types) or _("All types"),
+        f"“{filters.search}”" if filters.search else "",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def _show(seen: Preview) -> None:

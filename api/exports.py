@@ -10,9 +10,8 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.dependencies.utils import get_flat_params
-from fastapi.params import Query as QueryInfo
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator
 
 from billing_core import audit, export, logs, pricing, stats
 from billing_core.actors import Actor
@@ -23,23 +22,23 @@ from billing_core.zones import zone
 from .auth import AdminReader, Db, Reader
 from .errors import Route, language
 from .openapi import READING, READING_ONE, Responses
-from .queries import EARLIEST, LATEST, AuditKind, Days, End, Granularity, Model, Search, Start, Timezone
+from .queries import (
+    EARLIEST,
+    LATEST,
+    ONLY_KNOWN,
+    AuditKind,
+    Days,
+    End,
+    Granularity,
+    Model,
+    Search,
+    Start,
+    Timezone,
+    written_day,
+)  # fmt: skip
 from .schemas import EntryType
 
-
-def _known(request: Request) -> None:
-    """A filter that is written wrong would let everything through, unnoticed. Raises Invalid."""
-    parameters = get_flat_params(request.scope["route"].dependant)
-    known = [one.alias for one in parameters if isinstance(one.field_info, QueryInfo)]
-    for name in request.query_params:
-        if name not in known:
-            raise Invalid(
-                N_("“{name}” is no filter of this file. There are: {known}."),
-                field=name, name=name, known=", ".join(known),
-            )  # fmt: skip
-
-
-router = APIRouter(prefix="/export", route_class=Route, dependencies=[Depends(_known)])
+router = APIRouter(prefix="/export", route_class=Route, dependencies=[ONLY_KNOWN])
 
 CSV = "text/csv; charset=utf-8"
 
@@ -125,11 +124,12 @@ def export_recharges(
     return as_file(export.recharges(rows, tz), "recharges", whose.name, _dates(start, end, tz))
 
 
-Day = Annotated[date | None, Query(ge=EARLIEST, le=LATEST)]
+Day = Annotated[date | None, BeforeValidator(written_day), Query(ge=EARLIEST, le=LATEST)]
 
 
 @router.get("/stats.csv", responses=_answers(READING_ONE), response_class=Response)
 def export_stats(
+    request: Request,
     whose: WhoseFile,
     db: Db,
     granularity: Granularity = "day",
@@ -142,6 +142,8 @@ def export_stats(
     """What was used: a row a period and model, or account, or both (an account after the other)."""
     if (first is None) != (last is None):
         raise Invalid(N_("Give both days, first and last, or neither."), field="last" if last is None else "first")
+    if "days" in request.query_params and (first or granularity != "day"):
+        raise Invalid(N_("days goes with granularity=day alone, without first and last."), field="days")
     tz = _zone(whose.actor, timezone)
     if first and last:
         periods = stats.periods_between(first, last, granularity, tz)

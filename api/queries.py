@@ -2,9 +2,11 @@
 
 import re
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from fastapi import Query
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryInfo
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -12,6 +14,8 @@ from billing_core import glossary, logs, stats
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
 from billing_core.text import one_line
+
+from .auth import Reader
 
 EARLIEST, LATEST = date(1970, 1, 2), date(2200, 1, 1)
 """Moments outside of these don't fit into a column of nanoseconds."""
@@ -23,6 +27,34 @@ def _digits(value: Any) -> Any:
         too_large = re.fullmatch("-?[0-9]+", value)
         raise PydanticCustomError("int_parsing_size" if too_large else "int_parsing", "not a whole number")
     return value
+
+
+def written_day(value: Any) -> Any:
+    """Only 2026-11-24 is a day: pydantic alone would take a number of seconds too."""
+    if isinstance(value, str) and not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise PydanticCustomError("date_parsing", "not a day")
+    return value
+
+
+async def _only_known(request: Request, _actor: Reader) -> None:
+    """Refuse what is no parameter of a route, and what stands there twice: a filter that is written wrong would let everything
+    through, unnoticed. Raises Invalid."""
+    known = {
+        one.alias: one.field_info.annotation
+        for one in get_flat_params(request.scope["route"].dependant)
+        if isinstance(one.field_info, QueryInfo)
+    }
+    for name in request.query_params:
+        if name not in known:
+            raise Invalid(
+                N_("“{name}” is none of the parameters here. There are: {known}."),
+                field=name, name=name, known=", ".join(known),
+            )  # fmt: skip
+        if len(request.query_params.getlist(name)) > 1 and get_origin(known[name]) is not list:
+            raise Invalid(N_("“{name}” stands there twice. Give it once."), field=name, name=name)
+
+
+ONLY_KNOWN = Depends(_only_known)
 
 
 def moment(text: str, field: str) -> int:

@@ -35,7 +35,7 @@ from .errors import Route, language
 from .errors import body as error_body
 from .exact_json import ExactJSONResponse, dumps, loads
 from .openapi import READING, READING_ONE, SPENDING, WRITING, refusals, takes, takes_many
-from .queries import AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone
+from .queries import ONLY_KNOWN, AuditKind, Before, Days, Granularity, Limit, Offset, Search, Timezone
 from .together import Together
 
 router = APIRouter(route_class=Route)
@@ -531,7 +531,7 @@ def change_account(actor: Admin, db: Db, user_id: UserId, body: Body, key: Key =
 # The audit log
 
 
-@router.get("/audit", response_model=list[schemas.AuditRow], responses=READING)
+@router.get("/audit", response_model=list[schemas.AuditRow], responses=READING, dependencies=[ONLY_KNOWN])
 def audit_log(
     actor: AdminReader, db: Db, request: Request, limit: Limit = 50, before: Before = None, kind: AuditKind = "",
     search: Search = "",

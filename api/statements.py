@@ -16,7 +16,7 @@ from .errors import Route, language
 from .exact_json import ExactJSONResponse
 from .exports import CSV, as_file
 from .openapi import READING_ONE, Responses, refusals
-from .queries import Timezone
+from .queries import ONLY_KNOWN, Timezone
 
 router = APIRouter(prefix="/statements", route_class=Route)
 
@@ -41,7 +41,7 @@ FILES: Responses = {
 }
 
 
-@router.get("", responses=FILES, response_class=Response)
+@router.get("", responses=FILES, response_class=Response, dependencies=[ONLY_KNOWN])
 def own_statement(
     actor: Reader,
     db: Db,
@@ -55,7 +55,7 @@ def own_statement(
     return _file(db, actor, actor.user_id, month, format, timezone, lang or language(request))
 
 
-@router.get("/{user_id}", responses=FILES, response_class=Response)
+@router.get("/{user_id}", responses=FILES, response_class=Response, dependencies=[ONLY_KNOWN])
 def statement_of(
     user_id: UserId, actor: Viewer, db: Db, request: Request, month: Month, format: Format = "html",
     timezone: Timezone = "", lang: Lang = "",

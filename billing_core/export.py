@@ -98,8 +98,8 @@ LINES = 1000
 
 
 def logs(db: Database, filters: Filters, tz: tzinfo, *, actor: Actor) -> Iterator[bytes]:
-    """Entries, newest first; `cost` is what each adds to what was spent, `further` what its price says beside the four,
-    `recorded_at` when it was written into the ledger. Raises as logs.page does, before the first block.
+    """Entries, newest first; `cost` is what each adds to what was spent, `further` what its price says beside the four
+    (see More.as_json), `recorded_at` when it was written into the ledger. Raises as logs.page does, before the first block.
 
     A file of millions: lines are put together from text that is made once for each account, model, price and quarter of an
     hour, which is several times as fast as a cell at a time.

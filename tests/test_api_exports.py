@@ -165,6 +165,8 @@ def test_who_is_signed_in_on_the_page_may_download(api: Api) -> None:
         ("logs.csv?types=deduct", 422), ("stats.csv?all=true&user=ann", 422), ("accounts.csv?Search=ann", 422),
         ("logs.csv?start=2025-06-02T00:00:00Z&end=2025-06-01T00:00:00Z", 422),
         ("recharges.csv?start=2025-06-02T00:00:00Z&end=2025-06-01T00:00:00Z", 422),
+        ("stats.csv?days=3&granularity=hour", 422), ("stats.csv?days=3&first=2025-06-01&last=2025-06-02", 422),
+        ("stats.csv?first=1749945600&last=1749945600", 422), ("stats.csv?all=true&user_id=ann&user_id=bob", 422),
         ("stats.csv?by=user", 422), ("stats.csv?granularity=week", 422),
     ],
 )  # fmt: skip
@@ -178,8 +180,17 @@ def test_a_filter_that_is_none_is_named_with_those_that_are(api: Api) -> None:
     """Written wrong, it would let everything through, unnoticed."""
     said = sentence(api.send("GET", "/export/logs.csv?types=deduct"), 422)
     assert said == (
-        "“types” is no filter of this file. There are: start, end, model, type, search, timezone, user_id, all."
+        "“types” is none of the parameters here. There are: start, end, model, type, search, timezone, user_id, all."
     )
+    twice = sentence(api.send("GET", "/export/logs.csv?model=a&model=b"), 422)
+    assert twice == "“model” stands there twice. Give it once."
+    for path in (
+        "/statements?month=2025-06&tz=Asia/Shanghai",
+        "/statements/ann?month=2025-06&tz=UTC",
+        "/audit?Kind=price",
+    ):
+        assert "is none of the parameters here" in sentence(api.send("GET", path), 422)
+    assert "Bearer" in sentence(api.send("GET", "/export/logs.csv?types=deduct", key=None), 401)
 
 
 def test_what_can_be_chosen_is_told_in_the_readers_language(api: Api) -> None:

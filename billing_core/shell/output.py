@@ -130,6 +130,8 @@ def moment(text: str | None, tz: tzinfo, *, field: str, end: bool = False) -> in
     from ..stats import to_ns
 
     try:
+        if "W" in text:  # 2025-W10 would be that week's Monday
+            raise ValueError
         try:
             day = date.fromisoformat(text.strip())
             at = datetime.combine(day + timedelta(days=end), time(), tz)

@@ -162,16 +162,12 @@ def _together(cells: Mapping[tuple[int, int, int], int], by: Sequence[str]) -> d
 def _undone(
     tx: Transaction, periods: Sequence[Period], models: set[int], people: set[int]
 ) -> dict[tuple[int, int, int], int]:
-    """How many reversals of calls, not of holds, there were by period, account and model. All types of the index
-    entry_rare_of_account are named, or SQLite doesn't see that it fits."""
+    """How many calls, not holds, were taken off by reversals, by period, account and model."""
     found: dict[tuple[int, int, int], int] = {}
+    reversed_ = _UNDONE.format(models=", ".join(map(str, sorted(models))), undone_at="chain.at_ns")
     rows = tx.rows(
-        f"SELECT {_period_in_sql(periods)}, account_id, model_id, count(*) FROM ("
-        "SELECT e.account_id, e.model_id, e.created_at_ns AS at_ns FROM account a CROSS JOIN entry e "
-        "JOIN entry undone ON undone.id = e.reverses_id LEFT JOIN entry held ON held.id = undone.reverses_id "
-        "WHERE e.account_id = a.id AND 'precharge' NOT IN (undone.type, coalesce(held.type, '')) AND e.type IN ('refund', 'expire', 'reversal') AND e.type = 'reversal' "
-        f"AND e.model_id IN ({', '.join(map(str, sorted(models)))})) AS counted "
-        "WHERE at_ns >= ? AND at_ns < ? GROUP BY 1, 2, 3",
+        f"SELECT {_period_in_sql(periods)}, account_id, model_id, count(*) FROM {reversed_} "
+        "WHERE sign < 0 AND at_ns >= ? AND at_ns < ? GROUP BY 1, 2, 3",
         (periods[0].start_ns, periods[-1].end_ns),
     )
     for *place, number in rows:

@@ -29,6 +29,12 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         "a key is looked up once more under the lock: that counts where the same request waits in another transaction",
     ),
     (
+        r"x__at_once$|x_last_read$",
+        r"^\+",
+        "on Postgres alone, of which nothing runs here: tests/test_at_once.py",
+    ),
+    (r"x__charge_all$", r"^\+.*takes_at_once", "the same"),
+    (
         r"_with_holds_due$",
         r"^\+.*order_by\(None\)",
         "the order in which Postgres locks rows",

@@ -285,6 +285,26 @@ def test_what_other_models_used_in_a_call_is_charged_with_it_or_not_at_all(db: D
     refuses(db, InsufficientBalance, "needs 0.036 元", lambda: charge(db, others=others))
 
 
+def test_what_is_asked_again_has_the_first_answer_field_by_field(db: Database, ann: str) -> None:
+    recharge(db, 10_000)
+    held, dropped = hold(db).entry_id, hold(db).entry_id
+    asked: list[Callable[[Once], Receipt]] = [
+        lambda once: db.write(ledger.recharge, "ann", 100, actor=SHELL, once=once),
+        lambda once: charge(db, once=once),
+        lambda once: charge(db, once=once, others=[("nobody/either", HUNDRED), ("nobody/other", Tokens(1, 1))]),
+        lambda once: hold(db, once=once),
+        lambda once: settle(db, held, once=once, others=[("nobody/either", HUNDRED)]),
+        lambda once: refund(db, dropped, once=once),
+        lambda once: reverse(db, 1, once=once),
+        lambda once: db.write(ledger.charge, "ann", MODEL, HUNDRED, actor=SHELL, allow_debt=True, once=once),
+    ]
+    for number, ask in enumerate(asked):
+        once = Once.of(SHELL, f"key {number}", number)
+        first, again = ask(once), ask(once)
+        assert again == first._replace(replayed=True)
+        assert None not in (first.user_id, first.status, first.created_at_ns)
+
+
 # Holds
 
 

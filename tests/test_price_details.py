@@ -126,6 +126,8 @@ def test_prices_are_listed_by_model_each_with_its_own(db: Database, clock: Clock
     later = [put(db, 5, "b", valid_from_ns=clock.now_ns + DAY), put(db, 6, "a", valid_from_ns=clock.now_ns + DAY)]
     assert [(one.model, one.input) for one in db.read(pricing.listed)] == [("a", 2), ("b", 4)]
     assert [(one.model, one.input) for one in db.read(pricing.history, "b")] == [("b", 5), ("b", 4), ("b", 3), ("b", 1)]
+    every = [(one.model, one.input) for one in db.read(pricing.history)]
+    assert every == [("a", 6), ("a", 2), ("b", 5), ("b", 4), ("b", 3), ("b", 1)]
     assert [one.price_id for one in db.read(pricing.planned)] == later
     assert [one.prices.more for one in db.read(pricing.current)] == [None, More(call=9)]
     charge(db, "openai/gpt-4o")

@@ -164,12 +164,13 @@ def test_rules_change_for_admins_only_and_are_noted(db: Database, ann: str) -> N
 @pytest.mark.parametrize(
     ("pattern", "target", "field"),
     [("", "b", "pattern"), ("a" * 201, "b", "pattern"), ("a\n*", "b", "pattern"), ("a", "b*", "target"), ("a*", "", "target"),
-     ("******", "b", "pattern")],
+     ("******", "b", "pattern"), ("a*", "a*", "target")],
 )  # fmt: skip
 def test_what_is_no_rule_is_refused(db: Database, pattern: str, target: str, field: str) -> None:
     with pytest.raises(Invalid) as refused:
         rule(db, pattern, target)
     assert refused.value.field == field
+    assert ("The target is the pattern itself." in str(refused.value)) == (pattern == target)
 
 
 def test_a_rule_that_is_not_there_cannot_end(db: Database) -> None:

@@ -49,12 +49,15 @@ def show(viewer: Viewer, user_id: str) -> None:
     st.subheader(_("The last 30 days"), anchor=False)
     charts.stacked(days, used, granularity="day", measure="cost", numbers=numbers, now_ns=now_ns, key="spent")
     stats_page = viewer.pages["stats"]
-    st.page_link(stats_page, label=_("The figures as a table, and as CSV"), icon=":material/table_chart:")
+    own = {"account": viewer.user_id} if viewer.is_admin else {}  # where admins see everybody's at first
+    st.page_link(
+        stats_page, label=_("The figures as a table, and as CSV"), icon=":material/table_chart:", query_params=own
+    )
     st.subheader(_("The last entries"), anchor=False)
     entries.table(viewer, last, key="last", balance=True)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.caption(_("Times are in {zone}.", zone=zone_name(tz)))
-        st.page_link(viewer.pages["logs"], label=_("All entries"), icon=":material/arrow_forward:")
+        st.page_link(viewer.pages["logs"], label=_("All entries"), icon=":material/arrow_forward:", query_params=own)
 
 
 Standing = tuple[overview.Overview, overview.Months, list[int], list[int]]

@@ -4,7 +4,7 @@ import streamlit as st
 
 from billing_core import accounts, signin
 from billing_core import zones as timezones
-from billing_core.errors import BillingError
+from billing_core.errors import BillingError, NotSignedIn
 from billing_core.i18n import LANGUAGES
 
 from .parts import keys, statements, told
@@ -72,6 +72,9 @@ def _password(viewer: Viewer) -> None:
                 signin.change_password, viewer.user_id, signin.hash_password(new), actor=viewer.actor,
                 keep_session=viewers.session_secret(),
             )  # fmt: skip
+        except NotSignedIn:
+            st.error(_("The present password is wrong."))
+            return
         except BillingError as error:
             told.problem(error, st.container())
             return

@@ -156,7 +156,7 @@ def _margin(viewer: Viewer, periods: list[Period], user_id: str | None) -> None:
                 Column(_("Cost, 元"), lambda one: one.cost, "money"),
                 Column(_("The providers ask, 元"), lambda one: one.cost - one.margin, "money"),
                 Column(_("Margin, 元"), lambda one: one.margin, "signed"),
-                Column(_("Share"), lambda one: percent(one.margin, one.cost), "right"),
+                Column(_("Margin, %"), lambda one: percent(one.margin, one.cost), "right"),
             ],
             found,
             alt=_("The margin on each model, the dearest first"),

@@ -354,6 +354,44 @@ def test_all_of_a_price_is_shown_and_changed_in_its_dialog(visit: Visit, db: Dat
     assert "Cache write, 1 h 40.00 · Each call, 元 0.01" in words(visit("prices", "ann"))
 
 
+def test_what_was_typed_into_a_closed_dialog_does_not_come_back(visit: Visit, db: Database) -> None:
+    app = press(visit("prices", "boss"), "All of its price…")
+    write(app, "price of one model input", "99")
+    app.run()
+    app.session_state["dialogs closed"] = 1  # as dismissing it does
+    del app.session_state["dialog"]
+    app.run()
+    press(app, "All of its price…")
+    (field,) = [one for one in app.text_input if str(one.key).startswith("price of one model input")]
+    assert field.value == "18.00"
+
+
+def test_a_plan_says_all_that_it_sets(visit: Visit, db: Database) -> None:
+    more = More(call=10_000, audio_input=50 * MILLION)
+    at = db.clock() + 10**15
+    db.write(pricing.set_price, "openai/gpt-4o", 22 * MILLION, 1, actor=SHELL, more=more, valid_from_ns=at)
+    shown = words(visit("prices", "ann"))
+    assert "Input 22.00 · Output 0.000001 · Audio in 50.00 · Each call, 元 0.01" in shown
+
+
+def test_a_list_says_what_changes_beside_the_four(visit: Visit, db: Database) -> None:
+    four = db.read(pricing.in_force, "openai/gpt-4o")
+    db.write(
+        pricing.set_price,
+        "openai/gpt-4o",
+        four.input,
+        four.output,
+        actor=SHELL,
+        cache_read=four.cache_read,
+        more=More(call=10_000),
+    )
+    app = visit("prices", "boss")
+    next(one for one in app.toggle if one.key == "choose-list").set_value(True).run()
+    (frame,) = [one.value for one in app.dataframe if "Odd" in one.value]
+    (row,) = [row for _, row in frame.iterrows() if row["Model"] == "openai/gpt-4o"]
+    assert "Each call, 元 0.01 → –" in row["Further"]
+
+
 def test_what_is_no_component_is_told_in_the_dialog_and_nothing_is_set(visit: Visit, db: Database) -> None:
     before = db.read(pricing.in_force, "openai/gpt-4o")
     app = press(visit("prices", "boss"), "All of its price…")
@@ -418,6 +456,9 @@ def test_a_rule_is_previewed_set_and_ended(visit: Visit, db: Database) -> None:
     assert "**router/openai/gpt-4o**:" in words(app)
     press(app, "Set the rule")
     assert "The rule counts from now on." in words(app)
+    assert {one.key: one.value for one in app.text_input if "rule-" in str(one.key)} == {
+        "rule-pattern 1": "", "rule-target 1": "",
+    }  # fmt: skip
     assert db.read(pricing.in_force, "router/openai/gpt-4o").priced_as == "openai/gpt-4o"
     app = visit("prices", "boss")
     next(one for one in app.selectbox if one.key == "rule-ended").set_value("router/*").run()
@@ -445,6 +486,8 @@ def test_a_list_is_looked_through_applied_and_undone(visit: Visit, db: Database)
     press(app, label)
     after = db.read(pricing.in_force, "openai/gpt-4o")
     assert (after.input, after.source) == (18 * MILLION, "database")
+    assert [(one.key, one.value) for one in app.toggle if "choose-list" in str(one.key)] == [("choose-list 1", False)]
+    assert "Undo" in buttons(app)
     (change,) = db.read(pricing.changes)
     app = visit("prices", "boss")
     press(app, "Undo")

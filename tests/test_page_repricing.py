@@ -52,9 +52,9 @@ def test_models_and_prices_are_shown_apart(visit: Visit, db: Database) -> None:
     db.write(pricing.set_price, "some/model", 20_000_000, 72_000_000, actor=SHELL)
     app = visit("logs", "boss", account="ann")
     click(app, "Reprice the calls…")
-    frame = next(one.value for one in app.dataframe if "Difference, 元" in one.value)
+    frame = next(one.value for one in app.dataframe if "On balances, 元" in one.value)
     assert list(frame["Calls"]) == [3, 1]
-    assert [str(value) for value in frame["Difference, 元"]] == ["-0.0060", "-0.0100"]
+    assert [str(value) for value in frame["On balances, 元"]] == ["-0.0060", "-0.0100"]
 
 
 def test_every_account_is_shown_from_and_to(visit: Visit, db: Database) -> None:

@@ -1,5 +1,8 @@
 """Reversing many entries from the page Logs, and the setting on the page Stats."""
 
+import threading
+from typing import Any
+
 import pytest
 from conftest import Visit
 from streamlit.testing.v1 import AppTest
@@ -113,6 +116,27 @@ def test_a_job_that_was_cut_short_is_found_again_and_goes_on(visit: Visit, db: D
     assert "5 entries are reversed" in shown(app)
     assert (balance(db, "ann"), balance(db, "bob")) == (1_000_000, 1_000_000)
     assert "Go on" not in " ".join(labels(visit("logs", "boss")))
+
+
+def test_a_job_that_ends_while_the_page_is_drawn_was_not_cut_short(
+    visit: Visit, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = visit("logs", "boss", type="deduct", account="ann")
+    selection = Filters("ann", types=("deduct",))
+    seen = db.read(undoing.preview, selection, actor=SHELL).seen
+    job_id = db.write(undoing.start, selection, "wrong", seen=seen, actor=SHELL)
+    part.runners[str(db.url), job_id] = threading.Thread()
+
+    def unfinished(tx: Transaction, **options: Any) -> list[undoing.Job]:
+        found = unfinished_really(tx, **options)
+        if part.runners.pop((str(db.url), job_id), None):
+            undoing.run(db, job_id, actor=SHELL)
+        return found
+
+    unfinished_really = undoing.unfinished
+    monkeypatch.setattr(undoing, "unfinished", unfinished)
+    assert "cut short" not in shown(app.run())
+    assert "3 entries are reversed · wrong" in shown(app)
 
 
 def test_a_job_is_undone_by_its_own_button(visit: Visit, db: Database) -> None:

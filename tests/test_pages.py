@@ -331,7 +331,7 @@ def test_a_link_that_names_what_there_is_not_shows_nothing_else_in_its_place(
 
 def test_somebody_else_s_figures_in_a_member_s_link_are_not_their_own(visit: Visit, team: Database) -> None:
     for page in ("logs", "stats"):
-        assert "This link asks for “boss”" in errors(visit(page, "ann", account="boss"))[0]
+        assert "This link is about the account “boss”" in errors(visit(page, "ann", account="boss"))[0]
         assert not errors(visit(page, "ann", account="ann"))
 
 
@@ -389,7 +389,7 @@ def test_a_password_is_changed_by_whoever_knows_the_old_one(visit: Visit, team: 
     app = visit("my-account", "ann")
     field(app, "Present password").set_value("wrong horse")
     field(app, "New password").set_value("battery staple")
-    assert errors(press(app, "Change my password")) == ["The id or the password is wrong\\."]
+    assert errors(press(app, "Change my password")) == ["The present password is wrong."]
     field(app, "Present password").set_value("correct horse")
     press(app, "Change my password")
     assert signin.check_password(team, "ann", "battery staple").user_id == "ann"
@@ -509,3 +509,19 @@ def test_a_new_key_has_a_name_and_is_shown_until_it_is_copied(visit: Visit, team
 def test_an_admin_s_sum_of_some_entries_is_called_what_it_is(visit: Visit, team: Database) -> None:
     assert "元 total cost" in visit("logs", "boss", type="calls").markdown[0].value
     assert "元 total cost" in visit("logs", "ann", type="calls").markdown[0].value
+
+
+def test_a_hold_that_has_ended_is_undone_at_the_entry_that_ended_it(visit: Visit, team: Database) -> None:
+    app = visit("logs", "boss")
+    for entry, can in ((3, False), (4, True)):
+        app.session_state["dialog"], app.session_state["dialog page"] = ("entry", (entry,)), "logs"
+        app.run()
+        assert (f"Reverse entry {entry}" in [one.label for one in app.button]) == can
+
+
+def test_an_admin_s_balance_leads_to_their_own_figures(visit: Visit, team: Database) -> None:
+    team.write(ledger.charge, "boss", "m", Tokens(1, 1), actor=SHELL, allow_debt=True)
+    for user_id, asked in (("boss", "account=boss"), ("ann", "")):
+        app = visit("balance", user_id)
+        assert not app.exception, app.exception
+        assert [one.proto.query_string for one in app.get("page_link")] == [asked, asked]

@@ -202,6 +202,8 @@ th, td { text-align: left; vertical-align: top; padding: .25em .6em .25em 0; ove
 .n { text-align: right; white-space: nowrap }
 .entries td:nth-child(2), .entries td:nth-child(3) { white-space: nowrap }
 .debt { color: #b00020 }
+@media screen and (max-width: 50em) { .entries { display: block; overflow-x: auto }
+  .entries td, .entries th { overflow-wrap: normal; min-width: 4em } }
 thead { display: table-header-group }
 footer { margin-top: 1.5em; color: #595959; font-size: 8.5pt; break-inside: avoid }
 @media print { body { margin: 0; padding: 0; max-width: none } .entries { font-size: 8pt } }

@@ -26,11 +26,15 @@ LATE_SECONDS = 3
 class Unknown(Invalid):
     """A link names what there isn't. What is shown without it would answer another question."""
 
-    def __init__(self, key: str, asked: str):
-        super().__init__(
-            N_("This link asks for “{asked}”, which there is none of here. Leave it out, or choose something else above."),
-            field=key, asked=asked[:100],
-        )  # fmt: skip
+    def __init__(
+        self,
+        key: str,
+        asked: str,
+        message: str = N_(
+            "This link asks for “{asked}”, which there is none of here. Leave it out, or choose something else above."
+        ),
+    ):
+        super().__init__(message, field=key, asked=asked[:100])
 
 
 def leave_out(key: str) -> None:

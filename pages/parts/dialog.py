@@ -56,6 +56,11 @@ def seen(read: Callable[[], T]) -> T:
     return first
 
 
+def fresh(key: str, times: int) -> str:
+    """A widget's key that is another one each time: the browser would send what it held under the one before."""
+    return f"{key} {times}" if times else key
+
+
 def show(title: str, content: Callable[..., None], *about: Any, width: Literal["small", "medium"] = "small") -> None:
     st.dialog(title, width=width, on_dismiss=close)(content)(*about)
 

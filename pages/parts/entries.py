@@ -30,7 +30,9 @@ def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = Fals
         Column(_("Type"), _type, width=120),
         Column(_("Model or remark"), about, width=180),
         Column(_("Tokens in → out"), tokens, "right"),
-        Column(_("Cost, 元"), lambda row: row.cost if row.type in ("deduct", "settle") else None, "money", width=80),
+        Column(
+            _("Cost, 元"), lambda row: row.consumed if row.type in ("deduct", "settle") else None, "money", width=80
+        ),
         Column(_("Amount, 元"), lambda row: row.amount, "signed", width=90),
         *([Column(_("Balance, 元"), lambda row: row.balance_after, "money", width=96)] if balance else []),
     ]
@@ -93,7 +95,7 @@ def _opened(viewer: Viewer, row: Row) -> None:
     amount, after = st.columns(2)
     amount.metric(_("Amount, 元"), yuan(row.amount, sign=True))
     after.metric(_("Balance after it, 元"), yuan(row.balance_after))
-    if viewer.is_admin and row.reversed_by is None:
+    if viewer.is_admin and row.reversed_by is None and not row.ended_by:  # a call is undone at the entry that ended it
         _reverse(viewer, row)
 
 

@@ -8,7 +8,7 @@ from billing_core.database import Transaction
 
 from . import address
 from .viewer import Viewer
-from .words import _
+from .words import N_, _
 
 ALL = "/"
 """All accounts: no id has a slash."""
@@ -18,7 +18,9 @@ def choose(viewer: Viewer) -> str | None:
     """The account whose figures are shown; None: all of them. Raises Unknown."""
     if not viewer.is_admin:
         if (asked := st.query_params.get("account", viewer.user_id)) != viewer.user_id:
-            raise address.Unknown("account", asked)
+            raise address.Unknown(
+                "account", asked, N_("This link is about the account “{asked}”. You can see your own alone.")
+            )
         return viewer.user_id
     called = {ALL: _("All accounts"), **viewer.db.read(names, viewer.actor)}
     chosen = address.pick(st.selectbox, _("Account"), list(called), key="account", default=ALL, name=called.__getitem__)

@@ -50,6 +50,10 @@ def opened(viewer: Viewer) -> None:
         dialog.show(_("The price of {model}", model=told.plain(model)), _edit, viewer, model, width="medium")
 
 
+def _key(field: str) -> str:
+    return dialog.fresh(f"{NAME} {field}", dialog.closed())
+
+
 def _edit(viewer: Viewer, model: str) -> None:
     now = dialog.seen(lambda: viewer.db.read(pricing.in_force, model))
     prices = pricing.prices_of(now)
@@ -61,15 +65,13 @@ def _edit(viewer: Viewer, model: str) -> None:
             micro = getattr(prices if part in PARTS else more, part)
             like = FALLS_UNDER.get(part)
             fields[part] = place.text_input(
-                _(HEADINGS[part]), "" if micro is None else format_price(micro), key=f"{NAME} {part}",
+                _(HEADINGS[part]), "" if micro is None else format_price(micro), key=_key(part),
                 placeholder=_("as {kind}", kind=_(HEADINGS[like])) if like else "", autocomplete="off",
             )  # fmt: skip
     left, right = st.columns(2)
-    fields["call"] = left.text_input(
-        _(HEADINGS["call"]), format_price(more.call), key=f"{NAME} call", autocomplete="off"
-    )
+    fields["call"] = left.text_input(_(HEADINGS["call"]), format_price(more.call), key=_key("call"), autocomplete="off")
     with right:
-        at = start(viewer, NAME)
+        at = start(viewer, dialog.fresh(NAME, dialog.closed()))
     with st.expander(_("Long prompts"), expanded=bool(more.tiers)):
         st.caption(_("All tokens of a call cost what its row says, where the prompt has more tokens than that."))
         tiers = _table("tiers", [_("More than"), *(_(HEADINGS[part]) for part in TIER_PARTS)], [
@@ -127,7 +129,7 @@ def _table(name: str, headings: list[str], rows: list[list[str]]) -> list[list[s
     text = st.column_config.TextColumn
     frame = pd.DataFrame(rows, columns=headings, dtype=object)
     edited = st.data_editor(
-        frame, num_rows="dynamic", hide_index=True, placeholder="", key=f"{NAME} {name}",
+        frame, num_rows="dynamic", hide_index=True, placeholder="", key=_key(name),
         column_config={heading: text(heading) for heading in headings},
     )  # fmt: skip
     cells = [[str(cell or "").strip() for cell in row] for row in edited.fillna("").values.tolist()]

@@ -8,7 +8,7 @@ import streamlit as st
 
 from billing_core import pricing, stats
 from billing_core.errors import BillingError
-from billing_core.money import price_yuan
+from billing_core.money import format_price, price_yuan
 from billing_core.pricing import SetPrice
 from billing_core.rates import as_rates
 from billing_core.stats import Period, from_ns
@@ -51,9 +51,8 @@ def planned(viewer: Viewer, prices: Sequence[SetPrice]) -> None:
 def _told(price: SetPrice) -> str:
     if price.prices is None:
         return _("Retired")
-    return " · ".join(
-        f"{_(HEADINGS[part])} {price_yuan(micro):f}" for part in PARTS if (micro := getattr(price, part)) is not None
-    )
+    four = {_(HEADINGS[part]): format_price(micro) for part in PARTS if (micro := getattr(price, part)) is not None}
+    return " · ".join(f"{heading} {text}" for heading, text in (four | summary(price.more)).items())
 
 
 def history(viewer: Viewer, model: str, now_ns: int) -> None:

@@ -15,8 +15,8 @@ from billing_core.i18n import translate
 from billing_core.money import parse_price
 from billing_core.pricing import Change, Current
 
-from . import tables, told
-from .price_dialog import HEADINGS
+from . import dialog, tables, told
+from .price_dialog import HEADINGS, summary
 from .tables import Column
 from .viewer import Viewer
 from .words import N_, _, language, moment, ngettext, price, sentence
@@ -33,7 +33,7 @@ KINDS = {"new": N_("New"), "changed": N_("Changed"), "same": N_("Same"), "gone":
 def lists(viewer: Viewer, rows: Sequence[Current]) -> None:
     """For admins: a list is chosen, looked through, and applied; earlier ones are undone."""
     with st.expander(_("Price lists: many prices at once"), key="price-lists"):
-        if not st.toggle(_("Choose a list"), key="choose-list"):
+        if not st.toggle(_("Choose a list"), key=dialog.fresh("choose-list", st.session_state.get("lists applied", 0))):
             _earlier(viewer)
             return
         catalogue = _chosen()
@@ -58,7 +58,10 @@ def _chosen() -> Catalogue | None:
         currency = "USD"
         if source == "csv":
             currency = (
-                st.segmented_control(_("Its prices are in"), ["USD", "元"], default="元", key="list-currency") or "元"
+                st.segmented_control(
+                    _("Its prices are in"), ["USD", "元"], default="元", required=True, key="list-currency"
+                )
+                or "元"
             )
         upload = st.file_uploader(_("The file"), type=["csv"] if source == "csv" else ["json"], key=f"list-{source}")
         if upload is None:
@@ -157,6 +160,11 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
             Column(_(HEADINGS[part]), partial(_from_to, part), "right", width=130)
             for part in ("input", "output", "cache_read", "cache_write")
         ),
+        *(
+            [Column(_("Further"), _further, width=230)]
+            if any(row.kind in ("new", "changed") and _further(row) for row in shown)
+            else []
+        ),
         Column(
             _("Odd"), lambda row: " ".join(_odd(one.message, one.params) for one in (*row.odd, *row.notes)), width=320
         ),
@@ -191,7 +199,7 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
             len(changes),
         )
     )
-    st.session_state.pop("choose-list", None)
+    st.session_state["lists applied"] = st.session_state.get("lists applied", 0) + 1
     st.rerun()
 
 
@@ -200,6 +208,16 @@ def _from_to(part: str, row: Row) -> str:
     if before == after:
         return price(after)
     return f"{price(before) or '–'} → {price(after) or '–'}"
+
+
+def _further(row: Row) -> str:
+    """What changes beside the four."""
+    before, after = (summary(prices.more if prices else None, str) for prices in (row.before, row.after))
+    return " · ".join(
+        f"{name} {before.get(name, '–')} → {after.get(name, '–')}"
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    )
 
 
 def _odd(message: str, params: object) -> str:

@@ -10,7 +10,7 @@ from billing_core.price_rules import Rule
 from billing_core.pricing import Current
 from billing_core.stats import Used
 
-from . import price_dialog, tables, told
+from . import dialog, price_dialog, tables, told
 from .tables import Column
 from .viewer import Viewer
 from .words import _, moment, ngettext, price, sentence, yuan
@@ -45,8 +45,11 @@ def _change(viewer: Viewer, known: Sequence[Rule], rows: Sequence[Current]) -> N
     )
     st.caption(told.plain(how))
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        pattern = st.text_input(_("Pattern"), key="rule-pattern", width=230, autocomplete="off")
-        target = st.text_input(_("Costs what … costs"), key="rule-target", width=230, autocomplete="off")
+        times = st.session_state.get("rules changed", 0)
+        pattern, target = (
+            st.text_input(label, key=dialog.fresh(key, times), width=230, autocomplete="off")
+            for label, key in ((_("Pattern"), "rule-pattern"), (_("Costs what … costs"), "rule-target"))
+        )
         asked = st.button(_("Set the rule"), disabled=not (pattern.strip() and target.strip()))
     if pattern.strip() and target.strip():
         _preview(viewer, rows, pattern, target)
@@ -62,7 +65,7 @@ def _change(viewer: Viewer, known: Sequence[Rule], rows: Sequence[Current]) -> N
                 _("End a rule"),
                 [rule.pattern for rule in known],
                 index=None,
-                key="rule-ended",
+                key=dialog.fresh("rule-ended", times),
                 width=230,
                 placeholder=_("Pattern"),
             )
@@ -97,8 +100,7 @@ def _done(viewer: Viewer, change: object, message: str) -> None:
     except BillingError as error:
         st.error(told.plain(sentence(error)))
         return
-    for name in ("rule-pattern", "rule-target", "rule-ended"):
-        st.session_state.pop(name, None)
+    st.session_state["rules changed"] = st.session_state.get("rules changed", 0) + 1
     told.later(message)
     st.rerun()
 

@@ -81,7 +81,7 @@ def _models(seen: Preview) -> None:
         Column(_("Calls"), lambda one: one.entries, "count", width=70),
         Column(_("Cost, 元"), lambda one: one.old, "money"),
         Column(_("New cost, 元"), lambda one: one.new, "money"),
-        Column(_("Difference, 元"), lambda one: one.amount, "signed"),
+        Column(_("On balances, 元"), lambda one: one.amount, "signed"),
     ]
     table(columns, seen.models, alt=_("Costs before and after, by model and price"), at_once=8)
 

@@ -217,6 +217,8 @@ def _go_on(viewer: Viewer, job_id: int) -> None:
 def jobs(viewer: Viewer) -> None:
     """The jobs that are under way, and the one that this viewer has just seen through."""
 
+    running = {job_id for url, job_id in [*runners] if url == viewer.db.url}  # before reading: a job may end meanwhile
+
     def read(tx: Transaction) -> list[Job]:
         found = undoing.unfinished(tx, actor=viewer.actor)
         mine = st.session_state.get("reversal job")
@@ -227,7 +229,8 @@ def jobs(viewer: Viewer) -> None:
     for job in viewer.db.read(read):
         if job.finished_at_ns is not None:
             _finished(viewer, job)
-        elif (viewer.db.url, job.id) in runners:
+        elif job.id in running:
+            st.session_state["reversal job"] = job.id  # whoever comes back sees how it ends
             st.fragment(_running, run_every="1s")(viewer, job.id)
         else:
             _stopped(viewer, job)

@@ -17,8 +17,11 @@ from .parts.words import ROLES, STATUSES, _, yuan
 
 def page(viewer: Viewer) -> None:
     st.page_link(viewer.pages["accounts"], label=_("All accounts"), icon=":material/arrow_back:")
+    if "account" not in st.query_params:
+        st.info(_("Choose one of the accounts."))
+        return
     try:
-        _show(viewer, st.query_params.get("account", ""))
+        _show(viewer, st.query_params["account"])
     except UnknownAccount as error:
         told.problem(error, st.container())
 

@@ -105,9 +105,7 @@ def _check(viewer: Viewer) -> None:
 
 def _unfinished(viewer: Viewer, jobs: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f":material/pending: {ngettext('{n} job of reversals is not finished.', '{n} jobs of reversals are not finished.', jobs)}"
-        )
+        st.markdown(f":material/pending: {ngettext('{n} job is not finished.', '{n} jobs are not finished.', jobs)}")
         st.page_link(viewer.pages["logs"], label=_("Go on with it on the page Logs"), icon=":material/receipt_long:")
 
 

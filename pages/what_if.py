@@ -9,7 +9,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from billing_core import accounts, catalogues, export, pricing, settings, stats, what_if
+from billing_core import catalogues, export, pricing, settings, stats, what_if
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.money import format_price, parse_price
@@ -18,7 +18,7 @@ from billing_core.rates import PARTS, Prices
 from billing_core.stats import Period
 from billing_core.what_if import ENTRIES, SAME, SUMS, Summary, Total
 
-from .parts import address, charts, ranges, told
+from .parts import address, charts, people, ranges, told
 from .parts.price_dialog import HEADINGS
 from .parts.tables import Column, paged, table
 from .parts.viewer import Viewer
@@ -42,18 +42,23 @@ def page(viewer: Viewer) -> None:
             name=lambda option: _(WAYS[option]),
         )  # fmt: skip
 
-    def read(tx: Transaction) -> tuple[list[str], dict[str, Current], list[str]]:
+    def read(tx: Transaction) -> tuple[list[str], dict[str, Current], dict[str, str]]:
         used = stats.totals(stats.usage(tx, [stats.joined(periods)], actor=viewer.actor, user_id=None))
-        people = [one.user_id for one in accounts.known(tx, actor=viewer.actor)]
-        return [one.name for one in used], {row.model: row for row in pricing.current(tx)}, people
+        current = {row.model: row for row in pricing.current(tx)}
+        return [one.name for one in used], current, people.names(tx, viewer.actor)
 
-    used, current, people = viewer.db.read(read)
+    used, current, names = viewer.db.read(read)
     # What was chosen stays, used or not: without it, the answer would be about all of them.
     to_choose = [*used, *(one for one in st.session_state.get("what-if-models", ()) if one not in used)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         models = st.multiselect(_("Models"), to_choose, key="what-if-models", placeholder=_("All of them"), width=420)
         user_ids = st.multiselect(
-            _("Accounts"), people, key="what-if-accounts", placeholder=_("All of them"), width=300
+            _("Accounts"),
+            list(names),
+            key="what-if-accounts",
+            placeholder=_("All of them"),
+            width=300,
+            format_func=names.__getitem__,
         )
     if not used:
         st.info(_("Nothing was used in this range. Choose a longer one."))
@@ -66,7 +71,7 @@ def page(viewer: Viewer) -> None:
     to_the_last = st.toggle(_("To the last 毫, from the entries"), key="to-the-last")
     options: dict[str, Any] = {"user_ids": user_ids, "models": models, "to_the_last": to_the_last}
     answer = viewer.db.read(what_if.summary, periods, wanted, actor=viewer.actor, **options)
-    _show(answer, periods, granularity)
+    _show(answer, periods, granularity, names)
 
     def as_csv() -> bytes:
         cells = viewer.db.read(what_if.what_if, periods, wanted, actor=viewer.actor, **options)
@@ -147,11 +152,13 @@ def _edited(models: Sequence[str], current: Mapping[str, Current]) -> dict[str, 
             read, write = (
                 parse_price(cells[part], field=part) if cells[part] else None for part in ("cache_read", "cache_write")
             )
-            wanted[model] = Prices(first, output, read, write, current[model].prices.more)
+            other = Prices(first, output, read, write, current[model].prices.more)
+            if other != current[model].prices:  # 9 is 9.00
+                wanted[model] = other
     return wanted
 
 
-def _show(answer: Summary, periods: Sequence[Period], granularity: str) -> None:
+def _show(answer: Summary, periods: Sequence[Period], granularity: str, names: Mapping[str, str]) -> None:
     whole = answer.whole
     old, new, difference = st.columns(3)
     old.metric(_("Charged, 元"), yuan(whole.old), border=True)
@@ -165,13 +172,13 @@ def _show(answer: Summary, periods: Sequence[Period], granularity: str) -> None:
             )
         )
     _bars(periods, {one.name: one for one in answer.by_period}, granularity)
-    _table(_("Model"), answer.by_model, "model")
-    _table(_("Account"), answer.by_account, "account")
+    _table(_("Model"), answer.by_model, "model", {})
+    _table(_("Account"), answer.by_account, "account", names)
 
 
-def _table(heading: str, totals: Sequence[Total], key: str) -> None:
+def _table(heading: str, totals: Sequence[Total], key: str, names: Mapping[str, str]) -> None:
     columns = [
-        Column(heading, lambda one: one.name, width=230),
+        Column(heading, lambda one: names.get(one.name, one.name), width=230),
         Column(_("Calls"), lambda one: one.calls, "count"),
         Column(_("Charged, 元"), lambda one: one.old, "money"),
         Column(_("It would have cost, 元"), lambda one: one.new, "money"),

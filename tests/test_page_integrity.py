@@ -142,7 +142,7 @@ def test_scheduled_backups_are_set_on_the_page(visit: Visit, db: Database) -> No
 def test_reversals_that_are_not_finished_are_pointed_out(visit: Visit, db: Database) -> None:
     seen = db.read(undoing.preview, [1], actor=SHELL)
     db.write(undoing.start, seen.selection, "a mistake", actor=SHELL, seen=seen.seen)
-    assert "1 job of reversals is not finished." in words(visit("integrity", "boss"))
+    assert "1 job is not finished." in words(visit("integrity", "boss"))
 
 
 def test_a_statement_is_verified_there(visit: Visit, db: Database) -> None:

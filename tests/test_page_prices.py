@@ -398,6 +398,10 @@ def test_what_is_no_component_is_told_in_the_dialog_and_nothing_is_set(visit: Vi
     write(app, "price of one model audio_input", "dear")
     app.run()
     assert "“dear” is not a price. Write it in 元 per million tokens, like 18 or 0.5." in words(app)
+    write(app, "price of one model audio_input", "")
+    write(app, "price of one model call", "seven")
+    app.run()
+    assert "Each call, 元: “seven” is no fee. Write 元 a call" in words(app)
     assert "Let it count from now on" not in buttons(app)
     assert db.read(pricing.in_force, "openai/gpt-4o") == before
 

@@ -67,6 +67,13 @@ def test_a_model_that_was_chosen_stays_where_it_was_not_used(visit: Visit, db: D
         assert (app.multiselect[0].value, figures(app)[0]) == (["old"], charged)
 
 
+def test_a_price_that_is_written_otherwise_is_no_other_price(visit: Visit, db: Database) -> None:
+    app = edit(visit("what-if", "boss"), {0: {"input": "10"}, 1: {"output": "20.000"}})
+    assert list(app.dataframe[-2].value["How"]) == ["as charged", "as charged"]
+    assert list(app.dataframe[-1].value["Account"]) == ["Ann (ann)"]
+    assert app.multiselect[1].options == ["Ann (ann)", "Boss (boss)"]
+
+
 def test_what_is_no_price_is_told(visit: Visit, db: Database) -> None:
     app = edit(visit("what-if", "boss"), {0: {"input": "cheap"}})
     assert "is not a price" in app.error[0].value

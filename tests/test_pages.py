@@ -525,3 +525,9 @@ def test_an_admin_s_balance_leads_to_their_own_figures(visit: Visit, team: Datab
         app = visit("balance", user_id)
         assert not app.exception, app.exception
         assert [one.proto.query_string for one in app.get("page_link")] == [asked, asked]
+
+
+def test_the_page_of_an_account_asks_for_one(visit: Visit, team: Database) -> None:
+    app = visit("account", "boss")
+    assert not errors(app)
+    assert [one.value for one in app.info] == ["Choose one of the accounts."]

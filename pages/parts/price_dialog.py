@@ -140,19 +140,32 @@ def _prices(
     fields: Mapping[str, str], tiers: list[list[str]], tools: list[list[str]], multiples: list[list[str]], before: More
 ) -> Prices:
     """What stands in the fields. Raises Invalid."""
-    micro = {part: parse_price(text, field=part) if text.strip() else None for part, text in fields.items()}
+    fee, tools_fees = fields["call"], [(name, _factor(name, text, FEE)) for name, text in tools]
+    micro = {
+        part: parse_price(text, field=part) if text.strip() else None for part, text in fields.items() if part != "call"
+    }
     further = {tier.above: tier for tier in before.tiers}
     more = More(
         **{part: micro[part] for part in MORE_PARTS},
-        call=micro["call"] or 0,
-        tools=tuple(sorted((name, parse_price(fee, field="tools")) for name, fee in tools)),
+        call=_factor(_(HEADINGS["call"]), fee, FEE) if fee.strip() else 0,
+        tools=tuple(sorted(tools_fees)),
         tiers=tuple(sorted((_tier(row, further) for row in tiers), key=lambda tier: tier.above)),
-        service_tiers=tuple(
-            sorted((name, parse_price(multiple, field="service_tiers")) for name, multiple in multiples)
-        ),
+        service_tiers=tuple(sorted((name, _factor(name, text, MULTIPLE)) for name, text in multiples)),
     )
     first, output = (_needed(part, fields[part], field=part) for part in ("input", "output"))
     return Prices(first, output, micro["cache_read"], micro["cache_write"], None if more == More() else more)
+
+
+FEE = N_("{name}: “{value}” is no fee. Write 元 a call, with at most six decimal places, like 0.05.")
+MULTIPLE = N_("{name}: “{value}” is no multiple. Write one with at most six decimal places, like 0.5.")
+
+
+def _factor(name: str, text: str, otherwise: str) -> int:
+    """What isn't a price per million tokens, in millionths. Raises Invalid, which says `otherwise`."""
+    try:
+        return parse_price(text)
+    except Invalid:
+        raise Invalid(otherwise, field="price", name=name or "–", value=text) from None
 
 
 def _needed(part: str, text: str, *, field: str) -> int:

@@ -154,10 +154,10 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
         st.info(_("Nothing in the list differs from the prices that count."))
         return
     columns = [
-        Column(_("Model"), lambda row: row.model, width=230),
-        Column(_("What"), lambda row: _(KINDS[row.kind]), width=80),
+        Column(_("Model"), lambda row: row.model, width=200),
+        Column(_("What"), lambda row: _(KINDS[row.kind]), width=64),
         *(
-            Column(_(HEADINGS[part]), partial(_from_to, part), "right", width=130)
+            Column(_(HEADINGS[part]), partial(_from_to, part), "right", width=116)
             for part in ("input", "output", "cache_read", "cache_write")
         ),
         *(

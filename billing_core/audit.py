@@ -169,7 +169,7 @@ def sentence(
     detail = {name: value for name, value in row.detail.items() if name not in ("who", "subject", "action", "changes")}
     words = {name: plain(_word(name, value, language)) for name, value in detail.items()}
     words |= {"who": plain(who(row, language)), "subject": plain(row.subject), "action": row.action}
-    words["changes"] = ", ".join(_changes(row, language, plain))
+    words["changes"] = translate(N_(", "), language).join(_changes(row, language, plain))
     words["rights"] = translate(RIGHTS.get(str(detail.get("can", "")), ""), language)
     try:
         what = translate(_SENTENCES.get(row.action, _OTHER), language, **words)

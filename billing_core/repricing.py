@@ -89,7 +89,7 @@ class OnModel:
         ]
         if self.before.more != self.after.more:
             told.append(translate(N_("further components"), language))
-        return ", ".join(told)
+        return translate(N_(", "), language).join(told)
 
 
 PARTS = {"input": N_("input"), "output": N_("output"), "cache_read": N_("cache read"), "cache_write": N_("cache write")}

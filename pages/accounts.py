@@ -11,7 +11,7 @@ from billing_core.overview import Overview, Team
 from .parts import address, dialog, told
 from .parts.tables import Column, csv_link, paged, table
 from .parts.viewer import Viewer
-from .parts.words import ROLES, STATUSES, _, yuan
+from .parts.words import ROLES, STATUSES, _, listed, yuan
 
 
 def page(viewer: Viewer) -> None:
@@ -58,7 +58,7 @@ def _figures(team: Team) -> None:
 
 
 def _names(found: list[Overview]) -> str:
-    return told.plain(", ".join(one.name for one in found[:4]) + (", …" if len(found) > 4 else ""))
+    return told.plain(listed([*(one.name for one in found[:4]), *(["…"] if len(found) > 4 else [])]))
 
 
 def _table(viewer: Viewer, team: Team) -> None:

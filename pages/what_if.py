@@ -22,7 +22,7 @@ from .parts import address, charts, people, ranges, told
 from .parts.price_dialog import HEADINGS
 from .parts.tables import Column, paged, table
 from .parts.viewer import Viewer
-from .parts.words import N_, _, count, period_label, sentence, yuan, zone_name
+from .parts.words import N_, _, count, listed, period_label, sentence, yuan, zone_name
 
 WAYS = {
     "edit": N_("Prices of my own"),
@@ -183,7 +183,7 @@ def _table(heading: str, totals: Sequence[Total], key: str, names: Mapping[str, 
         Column(_("Charged, 元"), lambda one: one.old, "money"),
         Column(_("It would have cost, 元"), lambda one: one.new, "money"),
         Column(_("Difference, 元"), lambda one: one.difference, "signed"),
-        Column(_("How"), lambda one: ", ".join(_(SOURCES[source]) for source in sorted(one.sources))),
+        Column(_("How"), lambda one: listed(_(SOURCES[source]) for source in sorted(one.sources))),
     ]
     with paged(totals, key=f"what-if-by-{key}") as rows:
         table(columns, rows, alt=_("Old and new cost, the dearest first"), key=f"what-if-by-{key}")

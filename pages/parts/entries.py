@@ -17,7 +17,7 @@ from . import dialog, repricing, told
 from .tables import Column
 from .tables import table as draw
 from .viewer import Viewer
-from .words import N_, SOURCES, TYPES, _, count, moment, price, yuan
+from .words import N_, SOURCES, TYPES, _, count, listed, moment, price, yuan
 
 
 def table(viewer: Viewer, rows: Sequence[Row], *, key: str, balance: bool = False, account: bool = False) -> None:
@@ -126,7 +126,7 @@ def _steps(why: Why, row: Row) -> None:
         _("The provider's own total is {n} tokens.", n=count(extras.stated_total)) if extras.stated_total else "",
         _(
             "The provider reported more than there can be of: {parts}. It was cut.",
-            parts=", ".join(_part(part) for part in extras.cut),
+            parts=listed(_part(part) for part in extras.cut),
         )
         if extras.cut
         else "",

@@ -18,7 +18,7 @@ from billing_core.rates import FALLS_UNDER, MORE_PARTS, PARTS, More, Prices, Rat
 
 from . import dialog, told
 from .viewer import Viewer
-from .words import N_, _, moment, sentence
+from .words import N_, _, listed, moment, sentence
 
 HEADINGS = {
     "input": N_("Input"),
@@ -213,11 +213,11 @@ def _amount(micro: int | None) -> str:
 
 
 def _told(rows: Iterable[tuple[str, int]], plain: Callable[[str], str] = told.plain) -> str:
-    return ", ".join(f"{plain(name)} {Decimal(price_yuan(micro)):f}" for name, micro in rows)
+    return listed(f"{plain(name)} {Decimal(price_yuan(micro)):f}" for name, micro in rows)
 
 
 def _told_tiers(tiers: Iterable[Tier]) -> str:
-    return ", ".join(f"> {tier.above:,}: {format_price(tier.input)} / {format_price(tier.output)}" for tier in tiers)
+    return listed(f"> {tier.above:,}: {format_price(tier.input)} / {format_price(tier.output)}" for tier in tiers)
 
 
 def summary(more: More | None, plain: Callable[[str], str] = told.plain) -> dict[str, Any]:

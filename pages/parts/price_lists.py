@@ -19,7 +19,7 @@ from . import dialog, tables, told
 from .price_dialog import HEADINGS, summary
 from .tables import Column
 from .viewer import Viewer
-from .words import N_, _, language, moment, ngettext, price, sentence
+from .words import N_, _, language, listed, moment, ngettext, price, sentence
 
 SOURCES = {
     "genai": N_("The built-in catalogue (genai-prices)"),
@@ -141,7 +141,7 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     told_kinds = " · ".join(f"{_(word)} {kinds[kind]:,}" for kind, word in KINDS.items())
     st.markdown(f"{told_kinds} · {_('Odd')} {len(odd):,}")
     if catalogue.skipped:
-        why = ", ".join(f"{name or _('other')} {n:,}" for name, n in Counter(catalogue.why_skipped).most_common(5))
+        why = listed(f"{name or _('other')} {n:,}" for name, n in Counter(catalogue.why_skipped).most_common(5))
         left_out = ngettext(
             "{n} model of the list has no price for tokens and is left out: {why}.",
             "{n} models of the list have no price for tokens and are left out: {why}.",

@@ -25,7 +25,7 @@ from billing_core.undoing import Job, OnAccount, Preview
 from . import dialog, told
 from .tables import Column, table
 from .viewer import Viewer
-from .words import TYPES, _, count, moment, ngettext, sentence, yuan
+from .words import TYPES, _, count, listed, moment, ngettext, sentence, yuan
 
 FEW = 20
 """How many of the entries that were left alone are listed."""
@@ -105,7 +105,7 @@ def _selected(viewer: Viewer, filters: Filters) -> str:
         " – ".join(ends),
         filters.user_id or _("All accounts"),
         filters.model or _("All models"),
-        ", ".join(_(TYPES[type]) for type in filters.types) or _("All types"),
+        listed(_(TYPES[type]) for type in filters.types) or _("All types"),
         f"“{filters.search}”" if filters.search else "",
     ]
     return " · ".join(part for part in parts if part)
@@ -113,7 +113,7 @@ def _selected(viewer: Viewer, filters: Filters) -> str:
 
 def _show(seen: Preview) -> None:
     """From → to, and what stays as it is."""
-    types = ", ".join(f"{count(n)} × {_(TYPES[type])}" for type, n in seen.types.items())
+    types = listed(f"{count(n)} × {_(TYPES[type])}" for type, n in seen.types.items())
     if types:
         st.markdown(
             _("**{types}**: {amount} 元 in all.", types=types, amount=yuan(seen.seen.amount, sign=True))

@@ -1,5 +1,6 @@
 """Words and figures as the viewer reads them: translated, in the viewer's zone, money in 元."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -27,6 +28,7 @@ __all__ = [
     "ago",
     "count",
     "language",
+    "listed",
     "locale",
     "moment",
     "ngettext",
@@ -49,6 +51,11 @@ def _(message: str, **params: object) -> str:
 def ngettext(one: str, many: str, n: int, **params: object) -> str:
     """The message for a number of things, `{n}` in it being the number."""
     return ntranslate(one, many, n, language(), n=count(n), **params)
+
+
+def listed(parts: Iterable[str]) -> str:
+    """One after the other, set apart as the language does it."""
+    return _(", ").join(parts)
 
 
 def sentence(error: BillingError) -> str:

@@ -75,7 +75,10 @@ def _sum(viewer: Viewer, periods: list[Period], filters: logs.Filters, total: lo
         # Not “spent”: a range may hold a call without its reversal, or a reversal without its call.
         spent = _("{amount} 元 total cost", amount=cost)
         recharged = _("{amount} 元 recharged", amount=f"**{yuan(total.recharged)}**")
-        st.markdown(" · ".join([ngettext("{n} entry", "{n} entries", total.entries), spent, recharged]))
+        st.markdown(
+            " · ".join([ngettext("{n} entry", "{n} entries", total.entries), spent, recharged]), width="content",
+            help=_("Of the entries that are shown: a reversal counts when it was made. Stats says what a range cost."),
+        )  # fmt: skip
         csv_link(
             "logs", user_id=filters.user_id, all="" if filters.user_id else "true", model=filters.model,
             type=filters.types, search=filters.search, timezone=viewer.tz.key,

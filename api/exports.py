@@ -35,7 +35,7 @@ from .queries import (
     Start,
     Timezone,
     written_day,
-)  # fmt: skip
+)
 from .schemas import EntryType
 
 router = APIRouter(prefix="/export", route_class=Route, dependencies=[ONLY_KNOWN])

@@ -190,9 +190,7 @@ class _Texts:
                 moved = f"-{yuan},-{hao}"
             else:
                 moved = _both(amount)
-            hold = precharge
-            if type == "precharge":
-                hold, spent = id, "0.0000,0"
+            hold = id if type == "precharge" else precharge
             tokens = (
                 ",,,," if prompt is None is completion else f"{prompt},{cached},{creation},{completion},{reasoning}"
             )

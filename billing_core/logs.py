@@ -381,12 +381,11 @@ def every(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) ->
 
 RAW = (
     "id, created_at_ns, account_id, type, model_id, prompt_tokens, cached_tokens, cache_creation_tokens, "
-    "completion_tokens, reasoning_tokens, cost, amount, balance_after, price_id, precharge_id, reverses_id, "
+    "completion_tokens, reasoning_tokens, consumed, amount, balance_after, price_id, precharge_id, reverses_id, "
     "reversed_by, operator_id, remark, reprices_id, extras, recorded_at_ns"
 )
-"""What `raw` gives of an entry, in this order. `cost` is less what was charged before a repricing, where that is one line;
-`operator_id` is 0 for the shell, `recorded_at_ns` None where it is the moment
-of the line."""
+"""What `raw` gives of an entry, in this order. `operator_id` is 0 for the shell, `recorded_at_ns` None where it is the moment of
+the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +416,8 @@ def raw(db: Database, filters: Filters, *, actor: Actor, batch: int = 5000) -> I
     amount, reversed_by, repriced_from = _as_lines(filters)
     columns = select(
         e.id, _moment(filters), e.account_id, e.type, e.model_id, e.prompt_tokens, e.cached_tokens,
-        e.cache_creation_tokens, e.completion_tokens, e.reasoning_tokens, e.cost - func.coalesce(repriced_from, 0), amount,
+        e.cache_creation_tokens, e.completion_tokens, e.reasoning_tokens,
+        case((e.type == "precharge", 0), else_=e.cost - func.coalesce(repriced_from, 0)), amount,
         e.balance_after, e.price_id, e.precharge_id, e.reverses_id, reversed_by,
         case((_BY_THE_SHELL, 0), else_=e.operator_id), e.remark, e.reprices_id, e.extras, e.recorded_at_ns,
     )  # fmt: skip

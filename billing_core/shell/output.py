@@ -154,9 +154,9 @@ def shown(ns: int | None, tz: tzinfo) -> str:
 
 
 def iso(ns: int | None, tz: tzinfo) -> str | None:
-    from ..stats import from_ns
+    from .. import stats
 
-    return None if ns is None else from_ns(ns, tz).isoformat()
+    return None if ns is None else stats.iso(ns, tz)
 
 
 # Tables and JSON

@@ -71,8 +71,7 @@ def _bound(key: str, value: Any, default: Any, write: Callable[[Any], str | None
             return
         st.session_state[f"address of {key} on {st.context.url}"] = (st.query_params.get(key, ""), text, monotonic())
         _put(key, text)
-        for place in PLACES:  # another filter begins at the first page
-            st.query_params.pop(place, None)
+        _first_page()  # of what another filter shows
 
     return {"key": key, "on_change": note}
 
@@ -136,9 +135,13 @@ def place(name: str) -> int | None:
 def newest_if_none(rows: Sequence[Any]) -> None:
     """Where a page of a list has no rows, show its first page: its own entries may be gone from the filters."""
     if not rows and any(name in st.query_params for name in PLACES):
-        for name in PLACES:
-            leave_out(name)
+        _first_page()
         st.rerun()
+
+
+def _first_page() -> None:
+    for name in PLACES:
+        leave_out(name)
 
 
 def pages(first: int | None, last: int | None, *, more: bool) -> None:
@@ -149,8 +152,7 @@ def pages(first: int | None, last: int | None, *, more: bool) -> None:
     older = backwards or more
 
     def go(**to: int) -> None:
-        for name in PLACES:
-            st.query_params.pop(name, None)
+        _first_page()
         st.query_params.update({name: str(entry) for name, entry in to.items()})
 
     if newer or older:

@@ -153,6 +153,7 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
     if not shown:
         st.info(_("Nothing in the list differs from the prices that count."))
         return
+    further = {row.model: _further(row) for row in shown}
     columns = [
         Column(_("Model"), lambda row: row.model, width=200),
         Column(_("What"), lambda row: _(KINDS[row.kind]), width=64),
@@ -161,8 +162,8 @@ def _offered(viewer: Viewer, catalogue: Catalogue, found: list[Row], rate: Decim
             for part in ("input", "output", "cache_read", "cache_write")
         ),
         *(
-            [Column(_("Further"), _further, width=230)]
-            if any(row.kind in ("new", "changed") and _further(row) for row in shown)
+            [Column(_("Further"), lambda row: further[row.model], width=230)]
+            if any(further[row.model] for row in changed)
             else []
         ),
         Column(

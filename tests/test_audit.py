@@ -232,8 +232,8 @@ def test_copies_of_the_whole_are_noted(tmp_path: Path, monkeypatch: pytest.Monke
             database.open_database(f"sqlite:///{tmp_path / name}").close()  # as each command ends by itself
     opened = [database.open_database(f"sqlite:///{tmp_path / name}") for name in ("a", "b")]
     assert [said(each, kind="database") for each in opened] == [
-        ["The shell restored the backup backup, 0 entries"],
-        ["The shell backed everything up to backup, 0 entries", "The shell imported the archive archive, 0 entries"],
+        ["The shell restored the backup backup (entries: 0)"],
+        ["The shell backed everything up to backup (entries: 0)", "The shell imported the archive archive (entries: 0)"],
     ]
     for each in opened:
         each.close()

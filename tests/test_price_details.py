@@ -168,7 +168,7 @@ def test_many_prices_can_be_planned(db: Database, clock: Clock) -> None:
     )
     assert db.read(pricing.in_force, "m").source == "default"
     noted = audit.sentence(db.read(audit.page, actor=SHELL, kind="price")[0], when=lambda ns: str(ns - clock.now_ns))
-    assert noted == f"The shell set 1 prices at once from list (change 1), from {DAY} on"
+    assert noted == f"The shell set prices from list, 1 in all (change 1), from {DAY} on"
 
 
 def test_changes_are_listed_newest_first_fifty_of_them(db: Database, clock: Clock) -> None:

@@ -124,8 +124,8 @@ def test_many_prices_are_one_change_that_is_undone_as_one(db: Database) -> None:
         db.write(pricing.undo_change, change, actor=SHELL)
     sentences = [audit.sentence(row) for row in db.read(audit.page, actor=SHELL, kind="price")][:2]
     assert sentences == [
-        f"The shell undid change {change} of prices from list, 3 prices",
-        f"The shell set 3 prices at once from list (change {change})",
+        f"The shell undid change {change} of prices from list, 3 in all",
+        f"The shell set prices from list, 3 in all (change {change})",
     ]
     assert not check(db)
 

@@ -6,10 +6,10 @@ an hour, so that every zone's periods add up; nothing here reads the history. Am
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
@@ -40,8 +40,7 @@ class Period:
     start: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(NamedTuple):
     """What was used of one model (or by one account, see usage) in one period: `cost` in 毫, counts in calls and tokens."""
 
     period: int
@@ -65,7 +64,7 @@ class Used:
         return rates.cost_of(uncached, self.cached_tokens, self.cache_creation_tokens, self.completion_tokens)
 
 
-SUMS = tuple(field.name for field in fields(Used)[2:])
+SUMS = Used._fields[2:]
 
 
 def to_ns(moment: datetime) -> int:
@@ -195,7 +194,7 @@ def usage(
 
 
 def _named(found: sums.Found, place: int, names: dict[int, str]) -> list[Used]:
-    return [Used(key[0], names[key[place]], *numbers) for key, numbers in sorted(found.items()) if any(numbers)]
+    return [Used(key[0], names[key[place]], *found[key]) for key in sorted(found) if any(found[key])]
 
 
 def by_account(
@@ -266,12 +265,10 @@ def by_period(periods: Sequence[Period], used: Sequence[Used]) -> list[list[Used
 
 def totals(used: Sequence[Used]) -> list[Used]:
     """The same by name over all periods, dearest first."""
-    sums: dict[str, list[int]] = {}
+    so_far: dict[str, Sequence[int]] = {}
     for one in used:
-        so_far = sums.setdefault(one.name, [0] * len(SUMS))
-        for place, part in enumerate(SUMS):
-            so_far[place] += getattr(one, part)
-    return sorted((Used(0, name, *numbers) for name, numbers in sums.items()), key=lambda one: (-one.cost, one.name))
+        sums.plus(so_far, one.name, one[2:])
+    return sorted((Used(0, name, *numbers) for name, numbers in so_far.items()), key=lambda one: (-one.cost, one.name))
 
 
 def whole(used: Sequence[Used]) -> Used:

@@ -7,6 +7,7 @@ few entries to read. What reversals undo is rare, and kept in every length. Wher
 the calls themselves are added up, found by their account and time.
 """
 
+import operator
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
@@ -32,7 +33,7 @@ SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_
 """What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
 
 Key = tuple[int, ...]
-K = TypeVar("K", bound=Key)
+K = TypeVar("K")
 
 
 # Writing
@@ -43,7 +44,7 @@ class Uses:
     accounts in the period `now`."""
 
     def __init__(self, now: int | None = None, known: Iterable[tuple[int, int]] = ()) -> None:
-        self._added: dict[Key, list[int]] = {}
+        self._added: dict[Key, Sequence[int]] = {}
         """By account, model, quarter of an hour and kind."""
         self._now = now
         self._known = {(account, now): calls for account, calls in known if now is not None}
@@ -60,7 +61,7 @@ class Uses:
         kind: int = USED,
     ) -> None:
         """Add a call (`calls` 1), or what was undone of one (-1), at a moment."""
-        _plus(
+        plus(
             self._added, (account_id, model_id, at_ns // QUARTER_NS, kind), of_call(cost, calls, tokens, upstream_yuan)
         )
 
@@ -72,21 +73,21 @@ class Uses:
                 place = (account, quarter // LONG)
                 made[place] = made.get(place, 0) + calls
         before = self._known | _calls(tx, [place for place in made if place[1] != self._now])
-        quarters: dict[Key, list[int]] = {
+        quarters: dict[Key, Sequence[int]] = {
             (BOTH, quarter, account, model, kind, 0): numbers
             for (account, model, quarter, kind), numbers in self._added.items()
         }
         for (account, model, quarter, kind), numbers in self._added.items():
-            _plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
-            _plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
-        rows: dict[Key, list[int]] = {}
+            plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
+            plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
+        rows: dict[Key, Sequence[int]] = {}
         for (of, quarter, who, what, kind, part), numbers in quarters.items():
             lengths = KEPT[of] if kind == USED else UNDONE[of]
             if of == BOTH and kind == USED and before.get((who, quarter // LONG), 0) >= BUSY_CALLS:
                 lengths += BUSY
             for length in lengths:
-                _plus(rows, (of, length, quarter // length, who, what, kind, part), numbers)
-        every = [(*key, *numbers) for key, numbers in sorted(rows.items())]
+                plus(rows, (of, length, quarter // length, who, what, kind, part), numbers)
+        every = [(*key, *rows[key]) for key in sorted(rows)]
         if tx.is_sqlite:
             tx.many(_ADD, every)
         elif every:
@@ -108,9 +109,10 @@ def of_call(cost: Hao, calls: int, tokens: Tokens, upstream_yuan: int | None) ->
     ]  # fmt: skip
 
 
-def _plus(sums: dict[K, list[int]], key: K, numbers: list[int]) -> None:
-    known = sums.get(key)
-    sums[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+def plus(so_far: dict[K, Sequence[int]], key: K, numbers: Sequence[int]) -> None:
+    """Add numbers to those of a key, which are as many."""
+    known = so_far.get(key)
+    so_far[key] = numbers if known is None else tuple(map(operator.add, known, numbers))
 
 
 _ADD = (
@@ -240,7 +242,7 @@ def used(
     return found
 
 
-Found = dict[tuple[int, int, int], list[int]]
+Found = dict[tuple[int, int, int], Sequence[int]]
 """Sums by the place of a span, an account and a model."""
 _Span = tuple[int, int, int]
 
@@ -299,9 +301,9 @@ def _values(rows: Iterable[_Span]) -> str:
     return ", ".join(f"({one}, {two}, {three})" for one, two, three in rows)
 
 
-def _add(found: Found, rows: Iterable[Sequence[int]]) -> None:
-    for place, account, model, *numbers in rows:
-        _plus(found, (place, account, model), numbers)
+def _add(found: Found, rows: Iterable[Any]) -> None:
+    for row in rows:
+        plus(found, row[:3], row[3:])
 
 
 def _listed(numbers: Iterable[int]) -> str:

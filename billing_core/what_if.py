@@ -256,12 +256,11 @@ def _sums(
         undone=UNDONE_AT_CALL if by_call else UNDONE_AT_REVERSAL, accounts=accounts, models=models,
     )  # fmt: skip
     if "user_id" not in by and accounts is not None:
-        together: dict[tuple[int, int, int], list[int]] = {}
+        together: sums.Found = {}
         for (period, _account, model), numbers in found.items():
-            key = (period, 0, model)
-            together[key] = [a + b for a, b in zip(numbers, together.get(key, [0] * len(numbers)), strict=True)]
+            sums.plus(together, (period, 0, model), numbers)
         found = together
-    return {key: _Sums(*numbers) for key, numbers in sorted(found.items())}
+    return {key: _Sums(*found[key]) for key in sorted(found)}
 
 
 # From the entries

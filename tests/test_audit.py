@@ -233,7 +233,10 @@ def test_copies_of_the_whole_are_noted(tmp_path: Path, monkeypatch: pytest.Monke
     opened = [database.open_database(f"sqlite:///{tmp_path / name}") for name in ("a", "b")]
     assert [said(each, kind="database") for each in opened] == [
         ["The shell restored the backup backup (entries: 0)"],
-        ["The shell backed everything up to backup (entries: 0)", "The shell imported the archive archive (entries: 0)"],
+        [
+            "The shell backed everything up to backup (entries: 0)",
+            "The shell imported the archive archive (entries: 0)",
+        ],
     ]
     for each in opened:
         each.close()

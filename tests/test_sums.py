@@ -53,9 +53,9 @@ def charge(db: Database, user_id: str, model: str, quarter: int, tokens: int) ->
     return done.entry_id
 
 
-def in_all(db: Database, spans: list[tuple[int, int]], of: int, undone: int, only: Any) -> dict[Any, list[int]]:
+def in_all(db: Database, spans: list[tuple[int, int]], of: int, undone: int, only: Any) -> dict[Any, tuple[int, ...]]:
     """The same as sums.used, by adding up quarters of an hour that are worked out from the entries."""
-    found: dict[Any, list[int]] = {}
+    found: dict[Any, tuple[int, ...]] = {}
     entries = db.read(lambda tx: tx.rows(
         "SELECT account_id, model_id, created_at_ns, cost, 1, coalesce(prompt_tokens, 0) FROM entry "
         "WHERE type IN ('deduct', 'settle')"
@@ -70,7 +70,7 @@ def in_all(db: Database, spans: list[tuple[int, int]], of: int, undone: int, onl
         for account, model, quarter, *numbers in rows:
             if start <= quarter * QUARTER_NS < end and (only is None or account in only):
                 key = (place, 0 if of == MODEL else account, 0 if of == ACCOUNT else model)
-                found[key] = [a + b for a, b in zip(numbers, found.get(key, [0, 0, 0]), strict=True)]
+                found[key] = tuple(map(sum, zip(numbers, found.get(key, [0, 0, 0]), strict=True)))
     return found
 
 
@@ -136,7 +136,7 @@ def test_only_the_models_that_are_asked_for(team: Database) -> None:
     span = [((START - 1) * QUARTER_NS, (START + 1) * QUARTER_NS)]
     for of in (MODEL, BOTH):
         found = team.read(sums.used, span, ("calls",), of=of, undone=UNDONE_AT_CALL, models=[numbers["b"]])
-        assert [(key[2], row) for key, row in found.items()] == [(numbers["b"], [1])]
+        assert [(key[2], row) for key, row in found.items()] == [(numbers["b"], (1,))]
     assert team.read(sums.used, span, ("calls",), of=BOTH, undone=UNDONE_AT_CALL, models=[]) == {}
 
 

@@ -221,10 +221,7 @@ def used(
     model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid; None: calls
     count whatever was undone. Only of `accounts` and `models`, where they are given."""
     quarters = [(place, start // QUARTER_NS, end // QUARTER_NS) for place, (start, end) in enumerate(spans)]
-    only = "" if accounts is None else f" AND a.id IN ({_listed(accounts)})"
-    whose = f" AND s.account_id IN ({_listed(accounts)})" if accounts is not None and of != MODEL else ""
-    which = "" if models is None else f" AND {{}}.model_id IN ({_listed(models)})"
-    found: Found = {}
+    reading = _Reading(tx, columns, of, accounts, models)
     sums, rest = _cut(quarters, KEPT[of])
     if of == BOTH:
         ends = [part for span in rest for part in _split(*span)]
@@ -232,78 +229,84 @@ def used(
         sums += more
         shortest = BUSY[-1]
         middles = [(place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends]
-        _add_calls(tx, found, middles, columns, of, only + which.format("e"), _NOT_BUSY)
-    _add_calls(tx, found, rest, columns, of, only + which.format("e"))
+        reading.calls(middles, _NOT_BUSY)
+    reading.calls(rest)
     kinds = () if undone is None else (undone,)
-    _add_sums(tx, found, sums, columns, of, (USED, *kinds), whose + which.format("s"))
+    reading.sums(sums, (USED, *kinds))
     if kinds:
         quarters_left, _none = _cut(rest, (1,))
-        _add_sums(tx, found, quarters_left, columns, of, kinds, whose + which.format("s"))
-    return found
+        reading.sums(quarters_left, kinds)
+    return reading.found
 
 
 Found = dict[tuple[int, int, int], Sequence[int]]
 """Sums by the place of a span, an account and a model."""
 _Span = tuple[int, int, int]
-
-
-def _add_sums(
-    tx: Transaction,
-    found: Found,
-    periods: Sequence[_Span],
-    columns: Sequence[str],
-    of: int,
-    kinds: tuple[int, ...],
-    only: str,
-) -> None:
-    """Add what the sums of periods (place, length, period) hold."""
-    if periods:
-        sums = ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in columns)
-        nobody = " AND s.account_id = 0" if of == MODEL else ""
-        # What is the same in every row is no key: the rows of thousands of accounts are sorted in two thirds of the time.
-        same_place = len({place for place, _long, _number in periods}) == 1
-        key = [
-            str(periods[0][0]) if same_place else "place",
-            "0" if of == MODEL else "s.account_id",
-            "0" if of == ACCOUNT else "s.model_id",
-        ]
-        _add(found, tx.rows(
-            f"WITH piece(place, long, number) AS (VALUES {_values(periods)}) "
-            f"SELECT {', '.join(key)}, {sums} FROM piece CROSS JOIN usage_sum s "
-            f"WHERE s.of = {of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only} "
-            f"GROUP BY {', '.join(part for part in key if not part.isdigit())}"
-        ))  # fmt: skip
-
-
+_APART = 2**40
+"""More than there are accounts or models: place × _APART + number is both in one, which SQLite sorts more quickly than two."""
 _NOT_BUSY = (
     f" AND NOT EXISTS (SELECT 1 FROM usage_sum b WHERE b.of = {ACCOUNT} AND b.length = {LONG} "
     f"AND b.period = start / {LONG * QUARTER_NS} AND b.account_id = a.id AND b.model_id = 0 AND b.kind = {USED} "
-    "AND b.calls >= {busy})"
+    f"AND b.calls >= {BUSY_CALLS})"
 )
 
 
-def _add_calls(
-    tx: Transaction, found: Found, spans: Iterable[_Span], columns: Sequence[str], of: int, only: str, unless: str = ""
-) -> None:
-    """Add what the calls within spans (place, from, to, in quarters) used."""
-    pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
-    if pieces:
-        by = "a.id, 0" if of == ACCOUNT else "a.id, e.model_id"
-        _add(found, tx.rows(
-            f"WITH piece(place, start, until) AS (VALUES {_values(pieces)}) "
-            f"SELECT place, {by}, {_sums_of_entries(columns)} FROM piece CROSS JOIN account a CROSS JOIN entry e "
-            "WHERE e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
-            f"AND e.type IN ('deduct', 'settle'){only}{unless.format(busy=BUSY_CALLS)} GROUP BY 1, 2, 3"
-        ))  # fmt: skip
+class _Reading:
+    """One question, and what is found for it; see used."""
+
+    def __init__(
+        self,
+        tx: Transaction,
+        columns: Sequence[str],
+        of: int,
+        accounts: Sequence[int] | None,
+        models: Sequence[int] | None,
+    ) -> None:
+        self.found: Found = {}
+        self._tx, self._columns, self._of = tx, columns, of
+        self._accounts, self._models = None if of == MODEL else accounts, models
+        self._one: int | None = None
+        """The account, where all is of one or models are told apart alone."""
+        if of != BOTH or (accounts is not None and len(accounts) == 1):
+            self._one = accounts[0] if of == BOTH and accounts else 0
+
+    def sums(self, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
+        """Add what the sums of periods (place, length, period) hold."""
+        if periods:
+            numbers = ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in self._columns)
+            nobody = " AND s.account_id = 0" if self._of == MODEL else ""
+            self._add(
+                f"WITH piece(place, long, number) AS (VALUES {_values(periods)})", numbers,
+                f"FROM piece CROSS JOIN usage_sum s WHERE s.of = {self._of} AND s.length = long AND s.period = number{nobody} "
+                f"AND s.kind IN ({_listed(kinds)})", "s.account_id", "s.model_id",
+            )  # fmt: skip
+
+    def calls(self, spans: Iterable[_Span], unless: str = "") -> None:
+        """Add what the calls within spans (place, from, to, in quarters) used."""
+        pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
+        if pieces:
+            self._add(
+                f"WITH piece(place, start, until) AS (VALUES {_values(pieces)})", _sums_of_entries(self._columns),
+                "FROM piece CROSS JOIN account a CROSS JOIN entry e WHERE e.account_id = a.id AND e.created_at_ns >= start "
+                f"AND e.created_at_ns < until AND e.type IN ('deduct', 'settle'){unless}", "a.id", "e.model_id",
+            )  # fmt: skip
+
+    def _add(self, pieces: str, numbers: str, of_pieces: str, account: str, model: str) -> None:
+        """Add the `numbers` of each place, `account` and `model`."""
+        only = "".join(
+            f" AND {column} IN ({_listed(wanted)})"
+            for column, wanted in ((account, self._accounts), (model, self._models))
+            if wanted is not None
+        )
+        key = f"place * {_APART} + {account if self._of == ACCOUNT else model}"
+        whose, by = (account, "1, 2") if self._one is None else (self._one, "1")
+        for row in self._tx.rows(f"{pieces} SELECT {key}, {whose}, {numbers} {of_pieces}{only} GROUP BY {by}"):
+            place, number = divmod(row[0], _APART)
+            plus(self.found, (place, number, 0) if self._of == ACCOUNT else (place, row[1], number), row[2:])
 
 
 def _values(rows: Iterable[_Span]) -> str:
     return ", ".join(f"({one}, {two}, {three})" for one, two, three in rows)
-
-
-def _add(found: Found, rows: Iterable[Any]) -> None:
-    for row in rows:
-        plus(found, row[:3], row[3:])
 
 
 def _listed(numbers: Iterable[int]) -> str:

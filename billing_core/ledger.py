@@ -831,14 +831,18 @@ _EMPTY_ENTRY = dict.fromkeys(_ENTRY_COLUMNS)
 _INSERT_ENTRY = f"INSERT INTO entry ({', '.join(_ENTRY_COLUMNS)}) VALUES ({marks(len(_ENTRY_COLUMNS))}) RETURNING id"
 
 
+_OWN = ("deduct", "precharge", "settle", "refund")
+"""What an account's own key may write: nobody else did it then. A recharge or reversal of one's own is an admin's."""
+
+
 def _write(
     tx: Transaction, account_id: int, type: str, amount: Hao, balance: Hao, actor: Actor | None, **columns: Any
 ) -> dict[str, Any]:
     """Write an entry; its columns."""
     row = {**_EMPTY_ENTRY, "cost": 0, "created_at_ns": tx.now_ns, **columns}
     row |= {"account_id": account_id, "type": type, "amount": amount, "balance_after": balance}
-    if actor is not None and actor.account_id != account_id:
-        row["operator_id"] = actor.account_id
+    by_itself = type in _OWN and row["reprices_id"] is None and actor is not None and actor.account_id == account_id
+    row["operator_id"] = None if actor is None or by_itself else actor.account_id
     if row["created_at_ns"] != tx.now_ns:
         row["recorded_at_ns"] = tx.now_ns
     ((row["id"],),) = tx.rows(_INSERT_ENTRY, [row[name] for name in _ENTRY_COLUMNS])

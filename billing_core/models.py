@@ -199,7 +199,7 @@ class Entry(SQLModel, table=True):
     """Of a `settle`, `refund`, `expire`: the precharge that it ends."""
     reverses_id: int | None = Field(default=None, sa_column=_ref("entry.id", nullable=True))
     operator_id: int | None = Field(default=None, sa_column=_ref("account.id", nullable=True))
-    """Who did it, where that is somebody else than the account; None for the shell as well."""
+    """Who did it; None for an account's own calls, for the shell, and for what expired by itself."""
     remark: str | None = Field(default=None, sa_column=_text(nullable=True))
     created_at_ns: int = Field(sa_column=_int())
     """When it happened; a program may say so for a call of the past."""

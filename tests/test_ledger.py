@@ -608,6 +608,25 @@ def test_an_entry_names_who_did_it_where_that_is_somebody_else(db: Database, ann
     assert names == ["Boss", "shell", None]
 
 
+def test_an_admins_recharge_of_their_own_account_is_theirs(db: Database) -> None:
+    """It was taken for the shell's, as the entries of an account's own calls name nobody."""
+    db.write(accounts.add, "boss", "Boss", actor=SHELL)
+    boss = Actor(db.read(accounts.find, "boss").id, "boss", "Boss", is_admin=True)
+    db.write(pricing.set_price, MODEL, 1_000_000, 1_000_000, actor=SHELL)
+    recharged = db.write(ledger.recharge, "boss", 1_000_000, actor=boss).entry_id
+    charged = db.write(ledger.charge, "boss", MODEL, HUNDRED, actor=boss).entry_id
+    numbers = [recharged, charged]
+    dearer = db.write(pricing.set_price, MODEL, 9_000_000_000, 9_000_000_000, actor=SHELL)
+    numbers.append(db.write(ledger.reprice, charged, dearer.id or 0, "dearer", actor=boss).entry_id)
+    numbers.append(db.write(ledger.reverse, recharged, "wrong", actor=boss).entry_id)
+    assert [db.read(logs.one, number, actor=SHELL).operator_name for number in numbers] == [
+        "Boss",
+        None,
+        "Boss",
+        "Boss",
+    ]
+
+
 # Retries
 
 

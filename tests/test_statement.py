@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from hashlib import sha256
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from billing_core import accounts, ledger, seals, statement
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, UnknownAccount
+from billing_core.statement import reading
+from billing_core.statement.writing import STYLE
 from billing_core.tokens import Tokens
 
 UTC, SHANGHAI = ZoneInfo("UTC"), ZoneInfo("Asia/Shanghai")
@@ -239,6 +242,63 @@ def test_any_digit_changed_in_the_file_is_found(db: Database, ann: str, format: 
     for place in digits(file)[:: 1 if db.is_sqlite else 9]:
         changed = (text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]).encode()
         assert found(db, changed), text[place - 30 : place + 10]
+
+
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+def test_anything_changed_in_the_page_is_found(june: Database, language: str) -> None:
+    page = made(june, "html", language=language).decode()
+    assert not found(june, page.encode())
+    assert not found(june, page.replace("\n", "\r\n").encode())
+    closing = re.search(r"<td>([0-9,.]+)</td></tr>\n<tr><th>(?:Entries|流水)", page)
+    assert closing
+    money = closing[1]
+    for old, new in (
+        (f"<td>{money}</td>", f"<th>9{money}</th><td hidden>{money}</td>"),
+        ('<td class="n">', '<td class="n" hidden>'),
+        ("</style>", "td { display: none } th::after { content: '99,998.2000' }</style>"),
+        ("<h1>", "<h1>999.00 "),
+        ("<th>", "<th>9"),
+        ("<footer><p>", "<footer><p>The closing balance is 9,999.00. "),
+        ("</body>", "<p>9,999.00</p></body>"),
+        ("<body>", "<body style='display: none'>"),
+        ("</html>\n", "</html>\n<p>9,999.00</p>"),
+    ):
+        assert old in page
+        assert found(june, page.replace(old, new, 1).encode()), new
+
+
+def test_what_was_changed_beside_the_entries_is_said(june: Database) -> None:
+    file = made(june, "html")
+    assert said(june, file.replace(b"<h1>Statement", b"<h1>Statement of 999 yuan")) == (
+        "The file was changed beside its entries: it has “Statement of 999 yuan</h1>” where “Statement</h1>” was written."
+    )
+
+
+def test_files_that_people_keep_go_on_being_verified(db: Database, clock: Clock) -> None:
+    """Where this fails, the page has changed: what it was has to be known to reading._html, as EARLIER_STYLES are."""
+    db.write(accounts.add, "nobody", "Nobody", actor=SHELL)
+    one = statement.make(db, "nobody", "2025-06", UTC, actor=SHELL)
+    pages = [b"".join(statement.FORMATS["html"](db, one, language)) for language in ("en", "zh_CN")]
+    style = re.compile(rb"<style>(.*)</style>", re.DOTALL)
+    assert [sha256(style.sub(b"", page)).hexdigest()[:16] for page in pages] == ["f35c24e9617ec968", "e0ebd1fd9506322b"]
+    assert [match[1].decode() for page in pages if (match := style.search(page))] == [STYLE] * 2
+    assert sha256(STYLE.encode()).hexdigest()[:16] == "9175f14de0f52822"
+
+
+def test_a_file_with_a_style_of_before_is_verified(june: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = made(june, "html")
+    older = page.replace(STYLE.encode(), b"td { color: black }")
+    assert found(june, older)
+    monkeypatch.setattr(reading, "EARLIER_STYLES", (sha256(b"td { color: black }").hexdigest(),))
+    assert not found(june, older)
+
+
+@pytest.mark.parametrize("piece", ["<a ", "<![x[", "<td", "<td>", "<tr>", "<style>", "</script>", "&#", "<!--"])
+def test_a_broken_page_takes_no_longer_than_another(june: Database, piece: str) -> None:
+    """A parser that reads some of these over and over took a minute for 50 kB."""
+    page = made(june, "html")
+    assert found(june, page.replace(b"<h1>", b"<h1>" + piece.encode() * 200_000))
+    assert found(june, page[:300] + piece.encode() * 200_000)
 
 
 @FORMATS

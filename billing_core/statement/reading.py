@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from hashlib import sha256
+from html import unescape
 from itertools import takewhile
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..seals import FIELDS
 from ..text import safe, unsafe
 from ..zones import zone
 from .content import SHOWN, period
-from .writing import FACTS, MARK, VERSION
+from .writing import EARLIER_STYLES, FACTS, JSON_MARK, MARK, STYLE, VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Claimed:
     """What stands above the entries: a text or value each."""
     shown: list[list[str]]
     """The rows of the table of entries, as people see them."""
+    page: str | None = None
+    """Of HTML: all of it but its JSON, with a style of before as it is now."""
 
 
 _TEXTS = ("user_id", "name", "month", "timezone", "seal_hash")
@@ -118,57 +121,40 @@ def written(row: Iterable[Any]) -> list[str]:
 
 # HTML
 
-
-class _Parser(HTMLParser):
-    """The cells of all tables, and the JSON."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.language = ""
-        self.rows: list[list[str]] = []
-        self.scripts: list[str] = []
-        self._into: list[str] | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "html":
-            self.language = (dict(attrs).get("lang") or "").replace("-", "_")
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag == "td":
-            self.rows[-1].append("")
-            self._into = self.rows[-1]
-        elif tag == "script":
-            self.scripts.append("")
-            self._into = self.scripts
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "script"):
-            self._into = None
-
-    def handle_data(self, data: str) -> None:
-        if self._into is not None:
-            self._into[-1] += data
+_ROW = re.compile(r"<td[^<>]*>([^<]*)</td>")
 
 
 def _html(text: str) -> Claimed:
-    parser = _Parser()
-    try:
-        parser.feed(text)
-        parser.close()
-    except IndexError:  # a cell outside of a row
-        raise ValueError from None
-    (source,) = parser.scripts
+    text = text.replace("\r\n", "\n")  # as some ways of copying text write it
+    top, style, middle, source, end = _parted(text, "<style>", "</style>", JSON_MARK, "</script>")
+    language = re.match(r'<!DOCTYPE html>\n<html lang="([A-Za-z-]{2,5})">\n', top)
     found = json.loads(source, parse_constant=_no_number, parse_float=_no_number)
     rows = found.pop("rows")
     fields = found.pop("fields")
-    if fields not in (list(FIELDS), list(SHOWN)) or parser.language not in LANGUAGES:  # at first there were FIELDS only
+    if fields not in (list(FIELDS), list(SHOWN)):  # at first there were FIELDS only
+        raise ValueError
+    if language is None or (name := language[1].replace("-", "_")) not in LANGUAGES:
         raise ValueError
     if not all(isinstance(row, list) and len(row) == len(fields) and type(row[0]) is int for row in rows):
         raise ValueError
     rows = [row + [None] * (len(SHOWN) - len(fields)) for row in rows]
-    cells = [row for row in parser.rows if row]
-    top = list(takewhile(lambda row: len(row) == 1, cells))[:FACTS]
-    return Claimed(_checked(found), parser.language, rows, [row[0] for row in top], cells[len(top) :])
+    if sha256(style.encode("utf-8", "surrogatepass")).hexdigest() in EARLIER_STYLES:
+        style = STYLE
+    page = f"{top}<style>{style}</style>{middle}{JSON_MARK}</script>{end}"
+    cells = [[unescape(cell) for cell in _ROW.findall(line)] for line in middle.split("\n")]
+    cells = [row for row in cells if row]
+    shown = list(takewhile(lambda row: len(row) == 1, cells))[:FACTS]
+    return Claimed(_checked(found), name, rows, [row[0] for row in shown], cells[len(shown) :], page)
+
+
+def _parted(text: str, *marks: str) -> Iterator[str]:
+    """What stands before each of these marks, and the rest. Raises ValueError."""
+    for mark in marks:
+        part, found, text = text.partition(mark)
+        if not found:
+            raise ValueError(mark)
+        yield part
+    yield text
 
 
 def _no_number(text: str) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from ..seals import NOTHING_BEFORE
 from ..zones import zone
 from .content import SHOWN, Statement, Unreadable, compose, entries
 from .reading import Claimed, read, written
-from .writing import csv_table, csv_top, facts, head, html_rows
+from .writing import HTML_END, csv_table, csv_top, facts, head, html_page, html_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,12 @@ def _compare(db: Database, claimed: Claimed, now: Statement) -> None:
     for there, here in pairs:
         if there != here or isinstance(there, bool):
             raise _Differs(_OTHER, there=_short(there), here=_short(here))
-    if claimed.rows is not None:
-        _shown(claimed.shown, html_rows(now, entries(db, now), claimed.language or "en"))
+    if claimed.page is not None:
+        language = claimed.language or "en"
+        page = "".join((*html_page(now, entries(db, now), language), HTML_END))
+        if claimed.page != page:
+            _shown(claimed.shown, html_rows(now, entries(db, now), language))
+            _page(claimed.page, page)
     db.read(_sealed, now, ids)
 
 
@@ -201,6 +205,18 @@ def _shown(there: list[list[str]], here: Iterable[tuple[list[Any] | None, list[s
             N_("Entry {id} differs: the statement says “{there}” where the ledger has “{here}”."), entry[0],
             id=entry[0], there=said, here=is_,
         )  # fmt: skip
+
+
+def _page(there: str, here: str) -> None:
+    """Where a page is not as it was written: a heading, a note, or how it looks."""
+    same = next((place for place, (one, two) in enumerate(zip(there, here, strict=False)) if one != two), len(here))
+    begin = max(there.rfind("\n", 0, same), there.rfind(">", 0, same)) + 1
+    said, is_ = (_short(text[begin:].lstrip().partition("\n")[0]) for text in (there, here))
+    raise _Differs(
+        N_("The file was changed beside its entries: it has “{there}” where “{here}” was written."),
+        there=said,
+        here=is_,
+    )
 
 
 def _number(row: list[str] | None) -> int | None:

@@ -185,7 +185,7 @@ _HEADINGS = (
     N_("Entry"), N_("Written"), N_("Type"), N_("Model or remark"), N_("Tokens in → out"), N_("Amount, 元"), N_("Balance, 元"),
 )  # fmt: skip
 
-_STYLE = """
+STYLE = """
 @page { size: A4; margin: 16mm 14mm 18mm; @bottom-right { content: counter(page) " / " counter(pages); font: 9pt sans-serif } }
 body { font: 10pt/1.45 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; color: #1a1a1a;
        background: #fff; max-width: 60em; margin: 2em auto; padding: 0 1em }
@@ -208,6 +208,12 @@ thead { display: table-header-group }
 footer { margin-top: 1.5em; color: #595959; font-size: 8.5pt; break-inside: avoid }
 @media print { body { margin: 0; padding: 0; max-width: none } .entries { font-size: 8pt } }
 """
+EARLIER_STYLES = (
+    "85993d6b8048505b2fc6c98a5ba1e12b087fb21ce5f64063762a457cf879a8a0",
+    "d19a38f2ac8aed06ced1a7e9e3c3b03ccdbd5ad2acd7151ce4c70d8e9b077d81",
+)
+"""SHA-256 of those in files that people may have kept. The rest of the page has always been the same; where it changes, what it
+was has to be known here as well."""
 _RIGHT = (0, 4, 5, 6)
 """The columns that hold numbers."""
 
@@ -230,13 +236,21 @@ def _in_blocks(parts: Iterable[str]) -> Iterator[bytes]:
 
 
 def _html(db: Database, statement: Statement, language: str) -> Iterator[str]:
+    yield from html_page(statement, entries(db, statement), language)
+    yield from _json(db, statement)
+    yield HTML_END
+
+
+def html_page(statement: Statement, found: Iterable[list[Any]], language: str) -> Iterator[str]:
+    """All that comes before the JSON."""
+
     def said(message: str) -> str:
         return escape(translate(message, language))
 
     title = said(N_("Statement"))
     yield f'<!DOCTYPE html>\n<html lang="{language.replace("_", "-")}">\n<head>\n<meta charset="utf-8">\n{MARK}\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield f"<title>{title} {escape(statement.user_id)} {statement.month}</title>\n<style>{_STYLE}</style>\n</head>\n"
+    yield f"<title>{title} {escape(statement.user_id)} {statement.month}</title>\n<style>{STYLE}</style>\n</head>\n"
     yield f'<body>\n<h1>{title}</h1>\n<table class="facts">\n'
     for label, text in facts(statement, language):
         yield f"<tr><th>{escape(label)}</th><td>{escape(text)}</td></tr>\n"
@@ -245,16 +259,18 @@ def _html(db: Database, statement: Statement, language: str) -> Iterator[str]:
         yield f"<th{_class(place)}>{said(heading)}</th>"
     yield "</tr></thead>\n<tbody>\n"
     yield _sum(said(N_("Opening balance")), statement.opening)
-    for entry in entries(db, statement):
+    for entry in found:
         row = "".join(
             f"<td{_class(place, entry[AT['balance_after']])}>{escape(text)}</td>"
             for place, text in enumerate(cells(statement, entry, language))
         )
         yield f"<tr>{row}</tr>\n"
     yield _sum(said(N_("Closing balance")), statement.closing)
-    yield f'</tbody>\n</table>\n<footer><p>{said(_NOTE)}</p></footer>\n<script type="application/json">'
-    yield from _json(db, statement)
-    yield "</script>\n</body>\n</html>\n"
+    yield f"</tbody>\n</table>\n<footer><p>{said(_NOTE)}</p></footer>\n{JSON_MARK}"
+
+
+JSON_MARK = '<script type="application/json">'
+HTML_END = "</script>\n</body>\n</html>\n"
 
 
 def _class(place: int, balance: int = 0) -> str:

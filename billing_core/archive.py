@@ -128,8 +128,6 @@ def _member(table: str) -> str:
 
 def _write(tx: Transaction, part: Path, progress: Progress) -> dict[str, Any]:
     """The archive of one consistent state; its manifest."""
-    if not tx.is_sqlite:
-        tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     counts = [sa.select(sa.func.count()).select_from(_rows_of(table).subquery()) for table in TABLES]
     every, done, tables = sum(tx.connection().scalar(each) or 0 for each in counts), 0, {}
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -36,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_SECONDS = 10
-"""How long a busy SQLite is waited for."""
+"""How long a busy database is waited for."""
 SLOTS = 0x62696C6C
 """The first key of the advisory locks that give Postgres' connections their numbers."""
 RETRIES = 20
@@ -296,6 +296,7 @@ class Database:
             event.listen(self.engine, "begin", _begin_sqlalchemy)
         else:
             event.listen(self.engine, "connect", _prepare_postgres)
+            event.listen(self.engine, "checkout", _as_it_comes)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
         self._kept: dict[str, Any] = {}
@@ -362,6 +363,8 @@ class Database:
                 driver: Any = pooled.driver_connection
                 if driver.autocommit:
                     driver.autocommit = False
+                if engine is self.engine:
+                    _only_reads(driver)
         except engine.dialect.loaded_dbapi.Error as error:
             raise _wrapped("BEGIN", error, engine.dialect) from error
         return Transaction(engine, pooled, self.clock(), self._kept, alone=alone)
@@ -473,6 +476,7 @@ def _options(url: sa.URL) -> dict[str, Any]:
         "connect_args": {"connect_timeout": 5, **silent},
         "pool_size": 10,
         "max_overflow": 20,
+        "pool_timeout": BUSY_SECONDS,
     }
 
 
@@ -504,7 +508,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _prepare_postgres(connection: Any, record: Any) -> None:
-    """Its slot: the lowest number that no open connection holds, kept until this one closes."""
+    """Its slot: the lowest number that no open connection holds, kept until this one closes. And how long it waits for a row
+    that somebody else has, unless the server says so."""
     from psycopg.types.numeric import Int8Dumper
 
     # A number of any size is a bigint: with the sizes' own types, hardly a statement would be prepared twice alike.
@@ -512,8 +517,25 @@ def _prepare_postgres(connection: Any, record: Any) -> None:
     row = connection.execute(
         f"SELECT s FROM generate_series(0, 9999) s WHERE pg_try_advisory_lock({SLOTS}, s) LIMIT 1"
     ).fetchone()
+    connection.execute(
+        "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'", [f"{BUSY_SECONDS}s"]
+    )
     connection.commit()
     record.record_info["slot"] = row[0] if row else 0
+
+
+def _only_reads(driver: Any) -> None:
+    """Its next transaction sees one state, where each statement would see another one, and writes nothing."""
+    from psycopg import IsolationLevel
+
+    driver.isolation_level = IsolationLevel.REPEATABLE_READ
+    driver.read_only = True
+
+
+def _as_it_comes(driver: Any, _record: Any, _proxy: Any) -> None:
+    """A connection that has read may write next: as the server, or who set it up, has it."""
+    if driver.isolation_level is not None:
+        driver.isolation_level = driver.read_only = None
 
 
 def _begin_sqlalchemy(connection: sa.Connection) -> None:
@@ -682,6 +704,7 @@ def _upgrade(db: Database, *, keep: bool) -> None:
     try:
         with db.writer.connect() as connection, connection.begin():
             if not db.is_sqlite:
+                connection.execute(sa.text("SET LOCAL lock_timeout = 0"))  # another process may migrate for minutes
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7310582)"))
             elif keep and db.file is not None:
                 kept = _keep_aside(db.file, connection)

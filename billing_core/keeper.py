@@ -12,6 +12,7 @@ from pathlib import Path
 from . import files, keeping, ledger, seals, settings, stretches
 from .database import Database, Transaction
 from .errors import BillingError
+from .i18n import N_
 from .keeping import Backup
 from .models import Setting
 from .place import DEFAULT_FILE
@@ -48,6 +49,8 @@ def tick(db: Database) -> None:
             task(db)
         except (BillingError, OSError) as error:
             log.error("%s", error)
+        except Exception:  # of a row that somebody has tampered with, say: the other tasks go on, a backup above all
+            log.exception("what the app does by itself failed: %s", task.__name__)
 
 
 def back_up_if_due(db: Database) -> Backup | None:
@@ -64,8 +67,13 @@ def back_up_if_due(db: Database) -> Backup | None:
             folder.mkdir(parents=True, exist_ok=True)
             files.clean(folder, _OURS.pattern)
             done = keeping.backup(db, file)
-            _delete_old(folder, int(values["backup_keep"]))
-    except BillingError as error:
+            _delete_old(folder, int(values["backup_keep"]), file.name)
+    except Exception as error:
+        if not isinstance(error, BillingError):
+            log.exception("no backup was made")
+            error = BillingError(
+                N_("No backup was made, for a reason that the app's log names. Run: python -m billing_core check")
+            )
         done = Backup(db.clock(), str(file), error=error)
         db.write(keeping.remember, done)
     db.write(_let_go)
@@ -97,8 +105,8 @@ def _let_go(tx: Transaction) -> None:
     tx.session.add(claim)
 
 
-def _delete_old(folder: Path, keep: int) -> None:
-    """Only files that carry a name of ours."""
-    ours = sorted(file for file in folder.iterdir() if _OURS.fullmatch(file.name))
-    for file in ours[:-keep]:
+def _delete_old(folder: Path, keep: int, newest: str) -> None:
+    """Only files that carry a name of ours: first those of a clock that was ahead of the newest's, then the oldest."""
+    ours = [file for file in folder.iterdir() if _OURS.fullmatch(file.name)]
+    for file in sorted(ours, key=lambda file: (file.name <= newest, file.name))[:-keep]:
         file.unlink()

@@ -103,7 +103,8 @@ def check_password(db: Database, user_id: str, password: str) -> Account:
 def _count_try(tx: Transaction, user_id: str) -> tuple[Account | None, int]:
     """The account, if there is one, and the tries in a row with this one. Raises TooManyTries."""
     tries = tx.session.get(SignInTries, user_id, with_for_update=True)
-    if tries and tries.retry_at_ns > tx.now_ns:
+    # What is further ahead was noted by a clock that was ahead.
+    if tries and 0 < tries.retry_at_ns - tx.now_ns <= MAX_WAIT_SECONDS * SECOND:
         raise TooManyTries(
             N_("Too many wrong tries for this id. Try again in {seconds} s."),
             seconds=-((tx.now_ns - tries.retry_at_ns) // SECOND),

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,14 @@ from alembic.migration import MigrationContext
 from conftest import postgres_url
 from sqlmodel import SQLModel
 
-from billing_core import accounts, database
+from billing_core import accounts, database, ledger
 from billing_core.actors import SHELL
 from billing_core.check import check
-from billing_core.database import Database, database_url, prepare, revision
+from billing_core.database import Database, Transaction, database_url, prepare, revision
 from billing_core.errors import BillingError, DatabaseUnavailable, Invalid
+from billing_core.idempotency import Once
 from billing_core.models import Account, Model
+from billing_core.tokens import Tokens
 
 
 @contextmanager
@@ -176,6 +179,68 @@ def test_a_connection_that_postgres_cut_is_replaced_at_the_next_try(postgres_dat
 
 
 # Transactions
+
+
+def test_a_row_of_postgres_that_stays_locked_is_busy(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 1)
+    db = Database(postgres_database)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+
+    def recharge() -> None:
+        db.write(ledger.recharge, "ann", 100, actor=SHELL)
+
+    with closing(Database(postgres_database)) as other, other.writer.connect() as holder:
+        holder.execute(sa.text("UPDATE account SET balance = balance"))
+        for once in (None, Once.of(SHELL, "k")):
+            for act in (
+                recharge,
+                lambda once=once: db.write(ledger.charge, "ann", "m", Tokens(0, 0), actor=SHELL, once=once),
+            ):
+                with pytest.raises(DatabaseUnavailable, match="The database is busy"):
+                    act()
+    recharge()
+    assert db.read(lambda tx: accounts.find(tx, "ann").balance) == 100
+    db.close()
+
+
+def test_a_limit_that_the_server_sets_for_waiting_is_kept(postgres_database: str) -> None:
+    def limit() -> str:
+        with closing(Database(postgres_database)) as db:
+            return str(db.read(lambda tx: tx.rows("SHOW lock_timeout"))[0][0])
+
+    assert limit() == "10s"
+    with closing(Database(postgres_database)) as db, db.writer.connect() as connection, connection.begin():
+        name = connection.scalar(sa.text("SELECT quote_ident(current_database())"))
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET lock_timeout = '3s'"))
+    assert limit() == "3s"
+
+
+def test_a_read_sees_one_state(db: Database, ann: str) -> None:
+    """However many statements it is made of, and whatever is committed between them; on Postgres as well."""
+
+    def balances(tx: Transaction) -> list[int]:
+        found = []
+        for _ in range(2):
+            found.append(tx.rows("SELECT balance FROM account")[0][0])
+            found.append(accounts.find(tx, "ann").balance)
+            other = threading.Thread(target=db.write, args=(ledger.recharge, "ann", 100), kwargs={"actor": SHELL})
+            other.start()
+            other.join()
+        return found
+
+    assert db.read(balances) == [0, 0, 0, 0]
+    assert db.read(lambda tx: accounts.find(tx, "ann").balance) == 200
+    assert db.write(lambda tx: accounts.find(tx, "ann").balance) == 200
+
+
+def test_a_connection_that_has_read_writes_next(db: Database, ann: str) -> None:
+    for _ in range(3):
+        db.read(lambda tx: accounts.find(tx, "ann"))
+        db.write(ledger.recharge, "ann", 100, actor=SHELL)
+        db.read(lambda tx: tx.rows("SELECT balance FROM account"))
+        with db.writer.connect() as connection, connection.begin():
+            connection.execute(sa.text("UPDATE account SET name = 'Ann'"))
+    assert db.read(lambda tx: accounts.find(tx, "ann").balance) == 300
 
 
 def test_what_raises_leaves_nothing(db: Database, ann: str) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import Clock
 from test_keeping import programs  # noqa: F401
 
-from billing_core import check, keeper, keeping, ledger, seals, settings
+from billing_core import check, keeper, keeping, ledger, seals, settings, stretches
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.tokens import Tokens
@@ -113,10 +113,52 @@ def test_a_clock_that_was_set_back_does_not_keep_backups_from_being_made(
     scheduled: Database, tmp_path: Path, clock: Clock
 ) -> None:
     clock.forward(days=365)
+    for _ in range(2):  # as many as are kept
+        clock.forward(days=1)
+        keeper.tick(scheduled)
+    ahead = kept(tmp_path)
+    clock.forward(days=-360)
+    for left in (1, 0):  # those of the future go first
+        clock.forward(days=1)
+        keeper.tick(scheduled)
+        made = scheduled.read(keeping.last_backup)
+        assert made is not None
+        assert Path(made.file).exists()
+        assert len(kept(tmp_path)) == 2
+        assert len({*kept(tmp_path)} & {*ahead}) == left
+
+
+def test_a_task_that_fails_keeps_no_other_from_its_work(scheduled: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_db: Database) -> None:
+        raise TypeError("a row that nobody can read")
+
+    monkeypatch.setattr(stretches, "fill", broken)
     keeper.tick(scheduled)
-    clock.forward(days=-364)
+    made = scheduled.read(keeping.last_backup)
+    assert made is not None
+    assert made.error is None
+
+
+def test_a_backup_that_fails_for_no_reason_that_is_known_is_remembered(
+    scheduled: Database, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("a row that nobody can read")
+
+    with monkeypatch.context() as within:
+        within.setattr(keeping, "backup", broken)
+        keeper.tick(scheduled)
+    failed = scheduled.read(keeping.last_backup)
+    assert failed is not None
+    assert failed.error
+    assert failed.error.sentence() == (
+        "No backup was made, for a reason that the app's log names. Run: python -m billing_core check"
+    )
+    clock.forward(seconds=3601)
     keeper.tick(scheduled)
-    assert len(kept(tmp_path)) == 2
+    made = scheduled.read(keeping.last_backup)
+    assert made is not None
+    assert made.error is None
 
 
 def test_charges_go_on_while_a_backup_is_made(scheduled: Database, tmp_path: Path) -> None:

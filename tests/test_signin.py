@@ -81,6 +81,13 @@ def test_a_frozen_account_is_told_so_only_with_the_right_password(db: Database, 
         signin.check_password(db, "ann", PASSWORD)
 
 
+def test_a_slip_while_the_clock_was_ahead_locks_nobody_out(db: Database, ann: Actor, clock: Clock) -> None:
+    clock.forward(days=365)
+    wrong(db)
+    clock.forward(days=-365)
+    assert sign_in(db)
+
+
 def test_wrong_tries_make_a_name_wait_twice_as_long_each_time(db: Database, ann: Actor, clock: Clock) -> None:
     for _ in range(signin.FREE_TRIES):
         wrong(db)

@@ -45,9 +45,6 @@ def check_within(tx: Transaction) -> Findings:
 def _snapshot(
     tx: Transaction, url: str, progress: Progress, also: Callable[[Transaction], None] | None = None
 ) -> Findings:
-    if not tx.is_sqlite:
-        # Each statement of an ordinary transaction would see what was committed up to it.
-        tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
     if also is not None:
         also(tx)
     return _check(tx, url, progress)

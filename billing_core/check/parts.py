@@ -133,7 +133,6 @@ def worker() -> None:
 
     def walk_mine(tx: Transaction) -> Walked:
         if snapshot is not None:
-            tx.connection().execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             tx.connection().execute(sa.text(f"SET TRANSACTION SNAPSHOT '{snapshot}'"))
         return walk(tx, part, tell)
 

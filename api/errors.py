@@ -62,7 +62,8 @@ SENTENCES = {
     "greater": N_("{name} must be at least {ge}."),
     "less": N_("{name} must be at most {le}."),
     "extra": N_("{name} is no field of this request: openapi.json names them."),
-    "model": N_("The body must be a JSON object with the fields that openapi.json names."),
+    "model": N_("{name} must be a JSON object with the fields that openapi.json names."),
+    "body": N_("The body must be a JSON object with the fields that openapi.json names."),
 }
 OTHERWISE = N_("{name} is not what this field takes: openapi.json says what it is.")
 
@@ -71,9 +72,11 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
     """pydantic's errors in plain sentences, one a field."""
     fields: dict[str, Invalid] = {}
     for error in found:
-        kind = error["type"]
+        path = [str(part) for part in error["loc"] if part not in ("query", "path", "header")]
+        # Of a list's items, which one and what of it: `tiers.0.above_prompt_tokens`.
+        name = ".".join(path if path[1:2] and path[1].isdigit() else path[:1]) or "body"
+        kind = "body" if name == "body" else error["type"]
         message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
-        name = next((str(part) for part in error["loc"] if part not in ("query", "path", "header")), "body")
         params = error.get("ctx", {})
         if kind == "literal_error":  # “'hour', 'day' or 'month'” would be English
             params = {"expected": params["expected"].replace(" or ", ", ").replace("'", "")}
@@ -94,7 +97,7 @@ def body(error: BillingError, language: str) -> dict[str, Any]:
     if error.status == 422:
         fields = error.fields if isinstance(error, InvalidFields) else [error]
         named = [(getattr(each, "field", None), each.sentence(language)) for each in fields]
-        answer["errors"] = [{"field": field, "message": message} for field, message in named if field]
+        answer["errors"] = [{"field": field, "message": message} for field, message in named if field is not None]
     return answer
 
 

@@ -166,8 +166,8 @@ def export_prices(actor: Reader, db: Db, search: Search = "", timezone: Timezone
 def export_price_history(actor: Reader, db: Db, model: Model = "", timezone: Timezone = "") -> Response:
     """Every price that was set, planned and withdrawn ones included, by model, newest first."""
     tz = _zone(actor, timezone)
-    found = db.read(pricing.history, model)
-    return as_file(export.price_history(found, tz), "price-history", model, stats.from_ns(db.clock(), tz).date())
+    blocks = export.price_history(db.read(pricing.history, model), tz, actor=actor)
+    return as_file(blocks, "price-history", model, stats.from_ns(db.clock(), tz).date())
 
 
 @router.get("/accounts.csv", responses=_answers(READING), response_class=Response)

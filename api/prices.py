@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from billing_core import price_rules, pricing
 from billing_core.database import Transaction
-from billing_core.errors import NotFound
+from billing_core.errors import Invalid, NotFound
 from billing_core.i18n import N_
 from billing_core.money import price_yuan
 from billing_core.pricing import SetPrice
@@ -48,14 +48,23 @@ def _further(more: More | None) -> dict[str, Any]:
     }
 
 
+def _fields(price: SetPrice) -> dict[str, Any]:
+    four = pricing.as_yuan(price)
+    prices = {name: four["input_price"] if value is None else value for name, value in four.items()}
+    return {
+        "model_id": price.model, **prices, "source": "database", "source_detail": "database", "price_id": str(price.price_id),
+        "valid_from": iso(price.valid_from_ns, UTC), **_further(price.more),
+    }  # fmt: skip
+
+
 def _set(price: SetPrice) -> schemas.PriceOut:
     """A price that an admin set."""
-    four = pricing.as_yuan(price)
-    prices: dict[str, Any] = {name: four["input_price"] if value is None else value for name, value in four.items()}
-    return schemas.PriceOut(
-        model_id=price.model, **prices, source="database", source_detail="database", price_id=str(price.price_id),
-        valid_from=iso(price.valid_from_ns, UTC), **_further(price.more),
-    )  # fmt: skip
+    return schemas.PriceOut(**_fields(price))
+
+
+def _planned(price: SetPrice) -> schemas.PlanOut:
+    """One that is to come, or that no price is to count from then on."""
+    return schemas.PlanOut(**_fields(price), retires=price.prices is None)
 
 
 def _in_force(model: str, rates: Rates) -> schemas.PriceOut:
@@ -79,6 +88,14 @@ def _in_force(model: str, rates: Rates) -> schemas.PriceOut:
 
 def _more(wanted: schemas.PriceRequest) -> More | None:
     """The components beyond the four that a request sets. Raises Invalid."""
+    try:
+        return _components(wanted)
+    except Invalid as error:
+        error.field = "tool_prices" if error.field == "tools" else error.field
+        raise
+
+
+def _components(wanted: schemas.PriceRequest) -> More | None:
     more = More(
         **{part: getattr(wanted, f"{part}_price") for part in MORE_PARTS},
         call=wanted.call_price or 0,
@@ -129,15 +146,15 @@ def price(db: Db, model_id: ModelId) -> Response:
     return ExactJSONResponse(_in_force(name, db.read(pricing.in_force, name)))
 
 
-@router.get("/price-plans", response_model=list[schemas.PriceOut], responses=refusals())
+@router.get("/price-plans", response_model=list[schemas.PlanOut], responses=refusals())
 def planned_prices(db: Db) -> Response:
     """The prices whose start is still to come, the soonest first."""
-    return ExactJSONResponse([_set(price) for price in db.read(pricing.planned) if price.prices])
+    return ExactJSONResponse([_planned(price) for price in db.read(pricing.planned)])
 
 
 @router.post(
     "/price-plans/withdraw",
-    response_model=schemas.PriceOut,
+    response_model=schemas.PlanOut,
     responses=WRITING,
     openapi_extra=takes(schemas.WithdrawRequest),
 )
@@ -150,7 +167,7 @@ def withdraw_price(actor: Admin, db: Db, body: Body, key: Key = None) -> Respons
         raise NotFound(N_("There is no planned price {price_id}."), price_id=wanted[:40])
 
     def write(tx: Transaction) -> bytes:
-        return dumps(_set(pricing.withdraw(tx, number, actor=actor)))
+        return dumps(_planned(pricing.withdraw(tx, number, actor=actor)))
 
     once = once_of(actor, key, "price-plans/withdraw", content)
     return ExactJSONResponse(db.write(lambda tx: answer_once(tx, once, lambda: write(tx))))

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from billing_core import glossary, logs, stats
 from billing_core.errors import Invalid
 from billing_core.i18n import N_
-from billing_core.text import one_line
+from billing_core.text import MAX_SEARCH, one_line
 
 from .auth import Reader
 
@@ -92,7 +92,7 @@ Timezone = Annotated[
 ]
 Search = Annotated[
     str,
-    AfterValidator(lambda text: one_line(text, logs.MAX_SEARCH, field="search")),
+    AfterValidator(lambda text: one_line(text, MAX_SEARCH, field="search")),
     Query(description="Text that a row must hold."),
 ]
 Model = Annotated[

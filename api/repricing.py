@@ -4,7 +4,6 @@ from fastapi import APIRouter, BackgroundTasks, Request, Response
 
 from billing_core import pricing, repricing
 from billing_core.database import Transaction
-from billing_core.idempotency import Once
 from billing_core.rates import Rates
 from billing_core.repricing import Back, Seen, Selection
 
@@ -14,7 +13,7 @@ from .bodies import Body, parse
 from .errors import Route
 from .exact_json import ExactJSONResponse, loads
 from .openapi import READING_ONE, WRITING, takes
-from .routes import Key
+from .routes import Key, once_of
 from .undoing import JobId
 
 router = APIRouter(prefix="/repricings", route_class=Route)
@@ -76,7 +75,7 @@ def start_repricings(actor: Admin, db: Db, request: Request, body: Body, key: Ke
     wanted = parse(schemas.RepricingsRequest, content)
     last_id = undoing.entry_number(wanted.last_id)
     seen = Seen(last_id, wanted.entries, wanted.to_reprice, wanted.amount, wanted.prices)
-    once = None if key is None else Once.of(actor, key, "repricings", content)
+    once = once_of(actor, key, "repricings", content)
 
     def write(tx: Transaction) -> int:
         return repricing.start(tx, _selection(wanted), wanted.reason, actor=actor, seen=seen, once=once)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
+from pydantic import AfterValidator
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
@@ -40,12 +41,22 @@ from .together import Together
 
 router = APIRouter(route_class=Route)
 
+
+def _as_written(key: str | None) -> str | None:
+    """A server takes a header's bytes for Latin-1; most programs send UTF-8. The same key in a body is the same key."""
+    try:
+        return key and key.encode("latin-1").decode()
+    except UnicodeError:
+        return key
+
+
 Key = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
         description="1 to 255 characters of the caller's own: whatever is sent twice with the same one happens once.",
     ),
+    AfterValidator(_as_written),
 ]
 
 
@@ -335,6 +346,8 @@ def _charge_item(item: Any, actor: Actor) -> ledger.Charge | BillingError:
         wanted = parse(schemas.ChargeItem, item)
         return _charge(wanted, actor, wanted.request_id, item)
     except BillingError as error:
+        if isinstance(error, Invalid) and error.field == "Idempotency-Key":
+            error.field = "request_id"
         return error
     except RecursionError:
         return Invalid(N_("The body is nested too deeply to be read."), field="response")

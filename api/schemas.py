@@ -509,6 +509,19 @@ class PriceOut(BaseModel):
     service_tiers: dict[str, Yuan] = Field({}, description="What tokens cost in a service tier, as a multiple.")
 
 
+class PlanOut(PriceOut):
+    """A price whose start is still to come."""
+
+    retires: bool = Field(
+        False,
+        description="true: from then on no price is set, so that a rule or the built-in price counts; prices are null.",
+    )
+    input_price: Yuan | None = Field(description="元 per million input tokens, exact.")  # type: ignore[assignment]
+    output_price: Yuan | None = Field(description="元 per million output tokens, exact.")  # type: ignore[assignment]
+    cache_read_price: Yuan | None = Field(description="null where it retires.")  # type: ignore[assignment]
+    cache_write_price: Yuan | None = Field(description="null where it retires.")  # type: ignore[assignment]
+
+
 class RuleOut(BaseModel):
     pattern: str = Field(description="Models' names, in which each * stands for any text.")
     target: str = Field(description="The model whose price counts.")

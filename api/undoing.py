@@ -11,7 +11,6 @@ from billing_core.actors import Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import Invalid, NotFound
 from billing_core.i18n import N_
-from billing_core.idempotency import Once
 from billing_core.undoing import Seen, Selection
 
 from . import schemas
@@ -21,7 +20,7 @@ from .errors import Route, language
 from .exact_json import ExactJSONResponse, loads
 from .openapi import READING_ONE, WRITING, takes
 from .queries import moment
-from .routes import Key
+from .routes import Key, once_of
 
 router = APIRouter(prefix="/reversals", route_class=Route)
 
@@ -121,7 +120,7 @@ def start_reversals(actor: Admin, db: Db, request: Request, body: Body, key: Key
     content = loads(body)
     wanted = parse(schemas.ReversalsRequest, content)
     seen = Seen(entry_number(wanted.last_id), wanted.entries, wanted.to_reverse, wanted.amount)
-    once = None if key is None else Once.of(actor, key, "reversals", content)
+    once = once_of(actor, key, "reversals", content)
 
     def write(tx: Transaction) -> int:
         return undoing.start(tx, _selection(tx, wanted, actor), wanted.reason, actor=actor, seen=seen, once=once)

@@ -19,6 +19,7 @@ from .glossary import KINDS, RIGHTS, ROLES, STATUSES
 from .i18n import N_, translate
 from .models import Account, Audit
 from .money import format_price
+from .text import MAX_SEARCH, one_line
 
 MAX_LIMIT = 1000
 SETUP_LINK = "setup link"
@@ -72,7 +73,7 @@ def page(
     query = select(Audit, Account.user_id, Account.name).join(Account, isouter=True)
     if kind:
         query = query.where(col(Audit.action).startswith(f"{kind}."))
-    for word in search.split():
+    for word in one_line(search, MAX_SEARCH, field="search").split():
         if not word.isprintable():
             return []
         held = (Account.user_id, Account.name, Audit.subject, Audit.detail)

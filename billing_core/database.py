@@ -39,6 +39,8 @@ BUSY_SECONDS = 10
 """How long a busy database is waited for."""
 SLOTS = 0x62696C6C
 """The first key of the advisory locks that give Postgres' connections their numbers."""
+PREPARED_FROM = 5
+"""How often Postgres is told a statement before it is prepared, as psycopg has it."""
 RETRIES = 20
 RETRIED_STATES = ("40001", "40P01", "23505")
 """Postgres: serialization failure, deadlock, and a row that somebody else made in the same moment."""
@@ -525,17 +527,20 @@ def _prepare_postgres(connection: Any, record: Any) -> None:
 
 
 def _only_reads(driver: Any) -> None:
-    """Its next transaction sees one state, where each statement would see another one, and writes nothing."""
+    """Its next transaction sees one state, where each statement would see another one, and writes nothing. Each query is
+    planned for what it asks: a plan for whatever might be asked reads the whole history."""
     from psycopg import IsolationLevel
 
     driver.isolation_level = IsolationLevel.REPEATABLE_READ
     driver.read_only = True
+    driver.prepare_threshold = None
 
 
 def _as_it_comes(driver: Any, _record: Any, _proxy: Any) -> None:
     """A connection that has read may write next: as the server, or who set it up, has it."""
     if driver.isolation_level is not None:
         driver.isolation_level = driver.read_only = None
+        driver.prepare_threshold = PREPARED_FROM
 
 
 def _begin_sqlalchemy(connection: sa.Connection) -> None:

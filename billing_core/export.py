@@ -276,9 +276,9 @@ def prices(rows: Iterable[Current], tz: tzinfo) -> Iterator[bytes]:
     return _csv(columns, rows)
 
 
-def price_history(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
+def price_history(rows: Iterable[SetPrice], tz: tzinfo, *, actor: Actor) -> Iterator[bytes]:
     """Prices as they were set, as pricing.history gives them, in 元 per million tokens; `state` is `set`, `retired` (from then
-    on the built-in price counts), or `withdrawn` (it never counted)."""
+    on the built-in price counts), or `withdrawn` (it never counted). What a price was made of (`origin`) is for admins."""
     columns: _Columns = {
         "price_id": lambda row: row.price_id,
         "model_id": lambda row: row.model,
@@ -286,7 +286,7 @@ def price_history(rows: Iterable[SetPrice], tz: tzinfo) -> Iterator[bytes]:
         "state": lambda row: "withdrawn" if row.withdrawn else "retired" if row.prices is None else "set",
         **{f"{part}_price": _price(part) for part in PARTS},
         "further": lambda row: (row.more and row.more.as_json()) or "",
-        "origin": lambda row: row.origin or "",
+        "origin": lambda row: (actor.is_admin and row.origin) or "",
     }
     return _csv(columns, rows)
 

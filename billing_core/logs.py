@@ -18,12 +18,10 @@ from .errors import Invalid, NotFound
 from .i18n import N_
 from .models import ACCOUNT, ACCOUNTS, BOTH, ENTRIES, HOLDS, MODEL, MODELS, PRICES, UNDONE_AT_REVERSAL
 from .money import Hao
-from .text import one_line
+from .text import MAX_SEARCH, one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 10_000
-MAX_SEARCH = 500
-"""Characters: a remark has no more."""
 _RARE = ("refund", "expire", "reversal")
 """The types of the index entry_rare_of_account."""
 _SMALL = 5000

@@ -75,6 +75,9 @@ class More:
             if (micro := getattr(self, part)) is not None:
                 check_price(micro, part)
         check_price(self.call, "call")
+        for named, field in ((self.tools, "tools"), (self.service_tiers, "service_tiers")):
+            if len({name for name, _value in named}) < len(named):
+                raise Invalid(N_("A name stands there twice: give each tool and each service tier once."), field=field)
         for tool, micro in self.tools:
             _check_name(tool, "tools")
             check_price(micro, "tools")

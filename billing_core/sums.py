@@ -247,7 +247,7 @@ _APART = 2**40
 _NOT_BUSY = (
     f" AND NOT EXISTS (SELECT 1 FROM usage_sum b WHERE b.of = {ACCOUNT} AND b.length = {LONG} "
     f"AND b.period = start / {LONG * QUARTER_NS} AND b.account_id = a.id AND b.model_id = 0 AND b.kind = {USED} "
-    f"AND b.calls >= {BUSY_CALLS})"
+    "AND b.calls >= {busy}{alone})"
 )
 
 
@@ -273,12 +273,13 @@ class _Reading:
     def sums(self, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
         """Add what the sums of periods (place, length, period) hold."""
         if periods:
-            numbers = ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in self._columns)
             nobody = " AND s.account_id = 0" if self._of == MODEL else ""
+            only = _among("s.account_id", self._accounts) + _among("s.model_id", self._models)
             self._add(
-                f"WITH piece(place, long, number) AS (VALUES {_values(periods)})", numbers,
-                f"FROM piece CROSS JOIN usage_sum s WHERE s.of = {self._of} AND s.length = long AND s.period = number{nobody} "
-                f"AND s.kind IN ({_listed(kinds)})", "s.account_id", "s.model_id",
+                f"piece(place, long, number) AS (VALUES {_values(periods)})",
+                ("s.account_id", "s.model_id"), ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in self._columns),
+                "piece", "usage_sum s",
+                f"s.of = {self._of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only}",
             )  # fmt: skip
 
     def calls(self, spans: Iterable[_Span], unless: str = "") -> None:
@@ -286,23 +287,41 @@ class _Reading:
         pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
         if pieces:
             self._add(
-                f"WITH piece(place, start, until) AS (VALUES {_values(pieces)})", _sums_of_entries(self._columns),
-                "FROM piece CROSS JOIN account a CROSS JOIN entry e WHERE e.account_id = a.id AND e.created_at_ns >= start "
-                f"AND e.created_at_ns < until AND e.type IN ('deduct', 'settle'){unless}", "a.id", "e.model_id",
+                f"piece(place, start, until) AS (VALUES {_values(pieces)})",
+                ("a.id", "e.model_id"), _sums_of_entries(self._columns),
+                "piece CROSS JOIN account a", "entry e",
+                "e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
+                f"AND e.type IN ('deduct', 'settle'){_among('e.model_id', self._models)}",
+                _among("a.id", self._accounts) + unless.format(busy=BUSY_CALLS, alone=self._alone),
             )  # fmt: skip
 
-    def _add(self, pieces: str, numbers: str, of_pieces: str, account: str, model: str) -> None:
-        """Add the `numbers` of each place, `account` and `model`."""
-        only = "".join(
-            f" AND {column} IN ({_listed(wanted)})"
-            for column, wanted in ((account, self._accounts), (model, self._models))
-            if wanted is not None
-        )
+    @property
+    def _alone(self) -> str:
+        """What makes Postgres look something up for each row. It can't see how narrow the pieces are, and would rather read
+        all that there is."""
+        return "" if self._tx.is_sqlite else " OFFSET 0"
+
+    def _add(
+        self, pieces: str, of: tuple[str, str], numbers: str, each: str, table: str, which: str, where: str = ""
+    ) -> None:
+        """Add `numbers`, by place and `of` whom and which model, of those rows of a `table` that belong to `each` piece."""
+        account, model = of
         key = f"place * {_APART} + {account if self._of == ACCOUNT else model}"
         whose, by = (account, "1, 2") if self._one is None else (self._one, "1")
-        for row in self._tx.rows(f"{pieces} SELECT {key}, {whose}, {numbers} {of_pieces}{only} GROUP BY {by}"):
+        looked_up = (
+            f"{each} CROSS JOIN {table} WHERE {which}"
+            if self._tx.is_sqlite
+            else f"{each} CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {which}{self._alone}) {table[-1]} WHERE true"
+        )
+        for row in self._tx.rows(
+            f"WITH {pieces} SELECT {key}, {whose}, {numbers} FROM {looked_up}{where} GROUP BY {by}"
+        ):
             place, number = divmod(row[0], _APART)
             plus(self.found, (place, number, 0) if self._of == ACCOUNT else (place, row[1], number), row[2:])
+
+
+def _among(column: str, numbers: Sequence[int] | None) -> str:
+    return "" if numbers is None else f" AND {column} IN ({_listed(numbers)})"
 
 
 def _values(rows: Iterable[_Span]) -> str:

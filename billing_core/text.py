@@ -5,6 +5,9 @@ import unicodedata
 from .errors import Invalid
 from .i18n import N_
 
+MAX_SEARCH = 500
+"""The longest text that is looked for; a remark has no more characters."""
+
 
 def one_line(text: str, longest: int, *, field: str) -> str:
     """`text` with white space folded and control characters left out. Raises Invalid where it is too long."""

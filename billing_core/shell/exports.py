@@ -105,8 +105,9 @@ def prices(timezone: ZoneOption = None, output: FileOption = "-") -> None:
 def price_history(model: ModelOption = "", timezone: ZoneOption = None, output: FileOption = "-") -> None:
     """Every price that was set, by model, newest first."""
     from .. import export, pricing
+    from ..actors import SHELL
 
-    write(export.price_history(db().read(pricing.history, model), zone(timezone)), output)
+    write(export.price_history(db().read(pricing.history, model), zone(timezone), actor=SHELL), output)
 
 
 @export.command("accounts")

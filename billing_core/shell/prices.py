@@ -1,6 +1,7 @@
 """price … and setting …"""
 
 import json
+import re
 from datetime import tzinfo
 from typing import Annotated, Any
 
@@ -127,7 +128,7 @@ def _tier(text: str) -> Tier:
     """`200000:36,108` or `200000:36,108,3.6,45`."""
     above, _colon, prices = text.partition(":")
     amounts = [parse_price(one.replace(MINUS, "-"), field="tiers") for one in prices.split(",")]
-    if not above.strip().isdecimal() or not 2 <= len(amounts) <= 4:
+    if not re.fullmatch("[0-9]{1,10}", above.strip()) or not 2 <= len(amounts) <= 4:
         raise Invalid(N_("“{text}” is no tier. Write it like 200000:36,108."), field="tiers", text=text)
     return Tier(int(above), *amounts)
 

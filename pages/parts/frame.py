@@ -116,7 +116,7 @@ def _page(viewer: Viewer, room: tuple[Any, ...]) -> st.Page:
 
 
 def _foot(db: Database, viewer: Viewer) -> None:
-    st.caption(_("Signed in as {name}", name=viewer.actor.name))
+    st.caption(_("Signed in as {name}", name=told.plain(viewer.actor.name)))
     if st.button(_("Sign out"), icon=":material/logout:", type="tertiary"):
         db.write(signin.sign_out, viewers.session_secret())
         address.go(sessions.END)

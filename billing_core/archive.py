@@ -16,7 +16,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from . import audit, seals
+from . import audit, seals, stretches
 from .actors import Actor
 from .check import check, check_within
 from .database import Database, Transaction
-from .errors import BillingError, Conflict, Invalid
+from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
 from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
 from .models import USAGE_SUMS
@@ -93,7 +93,10 @@ def load(db: Database, file: Path | str, *, actor: Actor | None = None, progress
         with _readable(file):
             manifest = _manifest(archive)
             _verify(archive, manifest)
-        return db.write(_fill, file, archive, manifest, actor, progress or _nobody)
+        done = db.write(_fill, file, archive, manifest, actor, progress or _nobody)
+    with suppress(DatabaseUnavailable):  # what is left to do, the app does by itself
+        stretches.fill(db)
+    return done
 
 
 def _nobody(_done: int, _all: int) -> None:

@@ -475,7 +475,7 @@ def _options(url: sa.URL) -> dict[str, Any]:
     # Whoever has gone without a word is given up: a connection would wait for hours.
     silent = {"keepalives_idle": 20, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 40_000}
     return {
-        "connect_args": {"connect_timeout": 5, **silent},
+        "connect_args": {"connect_timeout": 5, "client_encoding": "utf8", **silent},
         "pool_size": 10,
         "max_overflow": 20,
         "pool_timeout": BUSY_SECONDS,
@@ -502,6 +502,8 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA cache_size = -65536")
     # The log goes back into the file every 40 MB instead of every 4: a page that changes often is copied once.
     cursor.execute("PRAGMA wal_autocheckpoint = 10000")
+    # While somebody reads for long it can't, and grows; the room is given back once it could.
+    cursor.execute(f"PRAGMA journal_size_limit = {64 << 20}")
     cursor.close()
     # SQLite's own knows the capitals of ASCII alone.
     connection.create_function(
@@ -511,9 +513,18 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _prepare_postgres(connection: Any, record: Any) -> None:
     """Its slot: the lowest number that no open connection holds, kept until this one closes. And how long it waits for a row
-    that somebody else has, unless the server says so."""
+    that somebody else has, unless the server says so. Raises DatabaseUnavailable where not every text can be kept."""
     from psycopg.types.numeric import Int8Dumper
 
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        connection.close()
+        raise DatabaseUnavailable(
+            N_(
+                "The database keeps text as {encoding}, which has no room for every name and remark. Make one with: CREATE "
+                "DATABASE … TEMPLATE template0 ENCODING 'UTF8'"
+            ),
+            encoding=encoding,
+        )
     # A number of any size is a bigint: with the sizes' own types, hardly a statement would be prepared twice alike.
     connection.adapters.register_dumper(int, Int8Dumper)
     row = connection.execute(

@@ -27,7 +27,7 @@ from sqlmodel import SQLModel
 
 from . import seals
 from .check import Findings, check
-from .database import Database, Transaction, migrate, same_rights
+from .database import Database, Transaction, migrate, revision, same_rights
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
 from .files import beside, clean, file_errors, sync, sync_folder
 from .i18n import N_
@@ -344,12 +344,29 @@ def _dump_postgres(db: Database, part: Path, progress: Progress | None) -> Findi
     """A dump in `part`, of the very state that is checked."""
 
     def dump(tx: Transaction) -> None:
+        _must_be_public(tx)
         snapshot = tx.connection().scalar(sa.text("SELECT pg_export_snapshot()"))
         arguments = ("--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={part}")
         _run("pg_dump", db, f"--snapshot={snapshot}", *arguments)
         sync(part)
 
     return check(db, progress, dump)
+
+
+def _must_be_public(tx: Transaction) -> None:
+    """What is dumped and restored are the tables in `public`. Raises Conflict where those that count are elsewhere."""
+    schema = tx.connection().scalar(sa.text(
+        "SELECT coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('entry')), "
+        "current_schema())"
+    ))  # fmt: skip
+    if schema != "public":
+        raise Conflict(
+            N_(
+                "The tables are in the schema {schema}. Only those in public can be backed up and restored here: use pg_dump, "
+                "or “export all” and “import”."
+            ),
+            schema=schema,
+        )
 
 
 _STAGED = "restoring"
@@ -363,6 +380,7 @@ _MOVES = f"SELECT pg_advisory_xact_lock({_RESTORES + 1})"
 
 def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
     """The old tables stay where they are until the restored ones have been checked, and then in a schema of their own."""
+    db.read(_must_be_public)
     worth_keeping, replaced = db.read(_is_worth_keeping), db.read(_newest_seal)
     if worth_keeping and not replace:
         raise Conflict(_REFUSED)
@@ -379,7 +397,14 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
                     clock=db.clock,
                 )
                 try:
+                    if revision(staged) is None:
+                        raise Invalid(
+                            N_("{file} holds no ledger, so nothing was restored. Take another backup."),
+                            field="file",
+                            file=file,
+                        )
                     migrate(staged)
+                    _execute(staged, *(f"ANALYZE {table}" for table in sorted(OURS)))
                     findings = check(staged)
                 finally:
                     staged.close()

@@ -159,6 +159,17 @@ def unused_tcp_port() -> int:
         return int(taken.getsockname()[1])
 
 
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_postgres_that_has_no_room_for_every_text_is_said(postgres_database: str, encoding: str) -> None:
+    with closing(Database(postgres_database)) as db:
+        connection = db.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(sa.text("DROP DATABASE IF EXISTS narrow"))
+        connection.execute(sa.text(f"CREATE DATABASE narrow TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"))
+        connection.close()
+        url = db.engine.url.set(database="narrow").render_as_string(hide_password=False)
+    assert f"The database keeps text as {encoding}" in refusal(url).sentence()
+
+
 def test_a_postgres_without_that_database_or_user_is_said(postgres_server: Any) -> None:
     url = sa.make_url(postgres_url(postgres_server, "nowhere"))
     for wrong in (url, url.set(database="postgres", username="nobody_known")):

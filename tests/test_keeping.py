@@ -283,6 +283,57 @@ def test_postgres_without_its_programs_is_said(
     db.close()
 
 
+def test_tables_in_another_schema_of_postgres_are_not_backed_up_as_if_there_were_none(
+    postgres_database: str, tmp_path: Path, clock: Clock
+) -> None:
+    plain = Database(postgres_database, clock=clock)
+    with plain.writer.connect() as connection, connection.begin():
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+        connection.execute(sa.text("CREATE SCHEMA billing"))
+    url = sa.make_url(postgres_database).update_query_dict({"options": "-csearch_path=billing"})
+    elsewhere = Database(url.render_as_string(hide_password=False), clock=clock)
+    prepare(elsewhere)
+    elsewhere.write(accounts.add, "ann", "Ann", actor=SHELL)
+    with pytest.raises(Conflict, match="The tables are in the schema billing"):
+        keeping.backup(elsewhere, tmp_path / "backup")
+    assert not folder(tmp_path)
+    prepare(plain)
+    keeping.backup(plain, tmp_path / "backup")
+    with pytest.raises(Conflict, match="The tables are in the schema billing"):
+        keeping.restore(elsewhere.url, tmp_path / "backup", replace=True)
+    assert people(elsewhere) == {"ann"}
+    plain.close()
+    elsewhere.close()
+
+
+def test_a_dump_of_postgres_without_a_ledger_is_not_restored(
+    postgres_database: str, tmp_path: Path, clock: Clock
+) -> None:
+    db = Database(postgres_database, clock=clock)
+    prepare(db)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    url = sa.make_url(postgres_database)
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    file = tmp_path / "dump"
+    subprocess.run(["pg_dump", address, "--format=custom", "--exclude-schema=public", "--file", str(file)], check=True)
+    with pytest.raises(Invalid, match="holds no ledger, so nothing was restored"):
+        keeping.restore(db.url, file, replace=True)
+    assert people(db) == {"ann"}
+    db.close()
+
+
+def test_the_planner_of_postgres_knows_what_was_restored(postgres_database: str, tmp_path: Path, clock: Clock) -> None:
+    db = Database(postgres_database, clock=clock)
+    prepare(db)
+    demo.fill(db, members=4, days=3)
+    keeping.backup(db, tmp_path / "backup")
+    keeping.restore(db.url, tmp_path / "backup", replace=True)
+    known = db.read(lambda tx: tx.rows("SELECT DISTINCT tablename FROM pg_stats WHERE schemaname = 'public'"))
+    assert {("entry",), ("usage_sum",), ("account",)} <= set(known)
+    db.close()
+
+
 def test_a_damaged_dump_leaves_postgres_as_it_was(postgres_database: str, tmp_path: Path, clock: Clock) -> None:
     db = Database(postgres_database, clock=clock)
     demo.fill(db, members=3, days=2)

@@ -318,7 +318,7 @@ def _look(
         if window.count is not None and window.count <= offset:
             offset -= window.count
             continue
-        rows = _fetched(tx, query.where(_within(window)).limit(limit - len(found) + offset))
+        rows = _fetched(tx, query.where(within(window)).limit(limit - len(found) + offset))
         found += rows[offset:]
         offset = max(offset - len(rows), 0)
         if len(found) == limit:
@@ -353,7 +353,8 @@ def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | 
     return stretches.Wanted(tuple(kinds), start, end, before, after)
 
 
-def _within(window: stretches.Window) -> Any:
+def within(window: stretches.Window) -> Any:
+    """What a SELECT from entry has to hold to, to stay in a window."""
     e = ENTRIES.c
     if window.ids is not None:
         return e.id.in_(window.ids)
@@ -469,7 +470,7 @@ def total(tx: Transaction, filters: Filters, *, actor: Actor) -> Sum:
     recharged = func.coalesce(func.sum(case((_RECHARGING, e.amount), else_=0)), 0)
     query = select(func.count(), cost, recharged).select_from(lines).where(*passing)
     known, windows = _known_total(tx, filters)
-    parts = [known, *(tx.connection().execute(query.where(_within(one))).one() for one in windows)]
+    parts = [known, *(tx.connection().execute(query.where(within(one))).one() for one in windows)]
     return Sum(*(sum(int(one[place]) for one in parts) for place in range(3)))
 
 

@@ -13,13 +13,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
 
-from . import accounts, audit, idempotency, ledger, logs
+from . import accounts, audit, idempotency, ledger, logs, stretches
 from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import BillingError, Conflict, Invalid, NotFound
@@ -188,12 +188,14 @@ def selected(tx: Transaction, query: sa.Select[Any], selection: Selection, last_
     query = query.where(e.id <= last_id).limit(MOST + 1)
     if isinstance(selection, Filters):
         query = query.where(*logs.conditions(tx, selection, actor))
+        windows = stretches.span(tx, selection.start_ns, selection.end_ns)
+        rows = list(chain(*(tx.connection().execute(query.where(logs.within(one))) for one in windows)))
     else:
         wanted = sorted(set(selection))
         _not_too_many(len(wanted))
         known = json.dumps([number for number in wanted if is_id(number)])
         query = query.where(e.id.in_(sa.text(_NUMBERS[tx.is_sqlite]).bindparams(ids=known)))
-    rows = tx.connection().execute(query).all()
+        rows = list(tx.connection().execute(query))
     _not_too_many(len(rows))
     if len(rows) < len(wanted):
         there = {row.id for row in rows}

@@ -5,13 +5,13 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from billing_core import check, integrity, seals, settings
+from billing_core import integrity, seals, settings
 from billing_core.database import Transaction
 from billing_core.errors import BillingError
 from billing_core.integrity import State
 from billing_core.models import Seal
 
-from .parts import statements, told
+from .parts import checking, statements, told
 from .parts.viewer import Viewer
 from .parts.words import _, ago, count, moment, ngettext, sentence
 
@@ -26,7 +26,7 @@ def page(viewer: Viewer) -> None:
 
     now, known = viewer.db.read(read)
     _figures(viewer, now, known)
-    _check(viewer)
+    checking.shown(viewer)
     if now.unfinished:
         _unfinished(viewer, now.unfinished)
     left, right = st.columns(2, gap="large")
@@ -79,28 +79,6 @@ def _figures(viewer: Viewer, now: State, known: dict[str, str]) -> None:
             st.markdown(f":red[:material/error: {_('It is overdue: look at the log of the app.')}]")
         else:
             st.caption(told.plain(PurePath(backup.file or "").name))
-
-
-def _check(viewer: Viewer) -> None:
-    """The check, run here and now."""
-
-    def ask() -> None:
-        st.session_state["checking"] = True
-
-    if not st.session_state.pop("checking", False):
-        st.button(_("Check the ledger now"), icon=":material/fact_check:", type="primary", on_click=ask)
-        return
-    words = _("Checking every entry: {done} of about {all}")
-    bar = st.progress(0.0, words.format(done=0, all="…"))
-
-    def progress(done: int, whole: int) -> None:
-        bar.progress(min(done / max(whole, 1), 1.0), words.format(done=count(done), all=count(max(done, whole))))
-
-    found = check.check(viewer.db, progress)
-    viewer.db.write(check.remember, found)
-    if not found:
-        told.later(_("Everything adds up."))
-    st.rerun()
 
 
 def _unfinished(viewer: Viewer, jobs: int) -> None:

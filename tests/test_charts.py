@@ -46,3 +46,38 @@ def test_a_pages_charts_fit_the_schema(
         assert spec["datasets"][spec["data"]["name"]]
         for part in spec.get("layer", []):  # of which each draws these rows
             assert "data" not in part
+
+
+def test_no_two_of_a_chart_have_the_same_colour_and_each_keeps_its_own(
+    visit: Visit, visit_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = visit_db
+    db.write(accounts.add, "boss", "Boss", actor=SHELL, role="admin")
+    for number in range(45):
+        db.write(accounts.add, f"user{number}", f"User {number}", actor=SHELL)
+
+    def spend(*numbers: int) -> None:
+        for number in numbers:
+            db.write(ledger.recharge, f"user{number}", 1_000_000, actor=SHELL)
+            db.write(ledger.charge, f"user{number}", "a/model", Tokens(1000 + number, 1), actor=SHELL)
+
+    def colours() -> dict[str, str]:
+        drawn: list[dict[str, Any]] = []
+        with monkeypatch.context() as within:
+            within.setattr(st, "vega_lite_chart", lambda spec, **_: drawn.append(spec))
+            visit("stats", "boss", by="account")
+        scales = [scale for spec in drawn for scale in found(spec)]
+        return dict(zip(scales[0]["domain"], scales[0]["range"], strict=False))
+
+    def found(spec: Any) -> list[dict[str, Any]]:
+        if isinstance(spec, dict):
+            here = [spec] if isinstance(spec.get("range"), list) and "domain" in spec else []
+            return here + [one for value in spec.values() for one in found(value)]
+        return [one for value in spec for one in found(value)] if isinstance(spec, list) else []
+
+    spend(3, 5)
+    alone = colours()
+    spend(23, 43, 25)  # of which each is twenty further on than another
+    together = colours()
+    assert len(set(together.values())) == len(together) == 5
+    assert {name: together[name] for name in alone} == alone

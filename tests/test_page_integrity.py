@@ -1,6 +1,8 @@
 """The pages Integrity and Audit log, run as a session runs them."""
 
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from billing_core import accounts, check, ledger, seals, settings, undoing
 from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.models import Setting
+from pages.parts import checking
 
 
 @pytest.fixture
@@ -39,6 +42,13 @@ def press(app: AppTest, label: str) -> AppTest:
     return next(one for one in app.button if one.label == label).click().run()
 
 
+def checked(app: AppTest) -> AppTest:
+    press(app, "Check the ledger now")
+    while checking.runs:
+        time.sleep(0.01)
+    return app.run()
+
+
 def fill(app: AppTest, **values: str) -> AppTest:
     for key, value in values.items():
         app.text_input(key=key.replace("_", "-")).set_value(value)
@@ -63,7 +73,7 @@ def test_what_was_never_done_is_said(visit: Visit, db: Database) -> None:
 
 
 def test_the_check_is_run_from_the_page(visit: Visit, db: Database) -> None:
-    app = press(visit("integrity", "boss"), "Check the ledger now")
+    app = checked(visit("integrity", "boss"))
     assert "ago" in figures(app)["Last check"]
     assert "1 entry: everything adds up." in words(app)
     last = db.read(check.last)
@@ -71,11 +81,50 @@ def test_the_check_is_run_from_the_page(visit: Visit, db: Database) -> None:
     assert last.broken == ()
 
 
+def test_a_check_goes_on_when_the_page_is_left_and_is_found_again(
+    visit: Visit, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, go_on, asked = check.check, threading.Event(), []
+
+    def slow(db: Database, progress: Any) -> Any:
+        asked.append(1)
+        progress(1, 4)
+        go_on.wait(30)
+        return straight(db)
+
+    monkeypatch.setattr(check, "check", slow)
+    monkeypatch.setattr(checking, "SHORT_SECONDS", 0)
+    try:
+        press(visit("integrity", "boss"), "Check the ledger now")
+        again = visit("integrity", "boss")  # another tab, or the same one later
+        assert "You may leave this page" in words(again)
+        assert "Check the ledger now" not in [one.label for one in again.button]
+        assert "Never" in figures(again)["Last check"]
+        go_on.set()
+        while checking.runs:
+            time.sleep(0.01)
+        assert "Everything adds up." in words(again.run())
+        assert "ago" in figures(again)["Last check"]
+        assert "Check the ledger now" in [one.label for one in again.button]
+        assert asked == [1]
+    finally:
+        go_on.set()
+
+
+def test_a_check_that_fails_says_so(visit: Visit, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError
+
+    monkeypatch.setattr(check, "check", broken)
+    monkeypatch.setattr(checking, "SHORT_SECONDS", 30)
+    assert "The check stopped before its end." in words(press(visit("integrity", "boss"), "Check the ledger now"))
+
+
 def test_a_check_that_found_something_is_red_and_names_the_first_row_of_each_rule(visit: Visit, db: Database) -> None:
     with db.writer.connect() as connection:
         connection.execute(sa.text("UPDATE account SET balance = 7, total_consumed = 3 WHERE user_id = 'ann'"))
         connection.commit()
-    app = press(visit("integrity", "boss"), "Check the ledger now")
+    app = checked(visit("integrity", "boss"))
     assert ":red[" in words(app)
     assert "The balance of ann" in words(app)
     assert "What ann has consumed" in words(app)

@@ -210,3 +210,19 @@ def test_what_a_charge_looks_up_is_found_by_an_index(sealed: Database) -> None:
     plans = steps(sealed, spend)
     assert plans
     assert not [found for plan in plans if (found := reads_all(plan))], plans
+
+
+def test_postgres_looks_pieces_of_time_up_in_an_index(sealed: Database) -> None:
+    """It takes their bounds, which it can't see, for wide ones: without being made to, it joined them with all there is."""
+    if sealed.is_sqlite:
+        pytest.skip("SQLite keeps to the order in which tables are joined")
+    kathmandu = ZoneInfo("Asia/Kathmandu")
+    periods = stats.last_periods(NOON, "day", kathmandu, 30)
+    for user_id, by in (("ann", "model"), (None, "model"), (None, "account")):
+        found = steps(
+            sealed,
+            lambda user_id=user_id, by=by: sealed.read(stats.usage, periods, actor=SHELL, user_id=user_id, by=by),  # type: ignore[misc]
+        )
+        lines = [line for plan in found for line in plan]
+        assert not [line for line in lines if line.startswith(("Join Filter", "Hash Cond")) and "column" in line]
+        assert any(line.startswith("Index Cond") and '"*VALUES*".column' in line for line in lines)

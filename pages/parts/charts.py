@@ -57,7 +57,7 @@ def stacked(
         calls[place] += one.calls
         whole[one.period] += getattr(one, measure)
     series = [*called.values(), *([other] if len(by_name) > len(dearest) else [])]
-    colours = [PALETTE[(numbers.get(name, 1) - 1) % len(PALETTE)] for name in dearest] + [GREY]
+    colours = [*_colours(dearest, numbers), GREY]
     data = [
         {
             "place": place,
@@ -81,6 +81,17 @@ def stacked(
         key=key,
         alt=_("Bars of what was used, period by period; the table below has the figures."),
     )
+
+
+def _colours(names: Sequence[str], numbers: dict[str, int]) -> list[str]:
+    """A colour each, no two alike: that of its number, wherever it is shown, unless one with a lower number has it."""
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: numbers.get(name, 1)):
+        place = numbers.get(name, 1) - 1
+        while (colour := PALETTE[place % len(PALETTE)]) in found.values():
+            place += 1
+        found[name] = colour
+    return [found[name] for name in names]
 
 
 def draw(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import files, keeping, ledger, seals, settings, stretches
+from . import files, keeping, ledger, seals, settings, signin, stretches
 from .database import Database, Transaction
 from .errors import BillingError
 from .i18n import N_
@@ -44,7 +44,7 @@ def start(open_db: Callable[[], Database]) -> threading.Event:
 
 def tick(db: Database) -> None:
     """One round. What fails is logged, and tried again in the next one."""
-    for task in (seals.close, stretches.fill, ledger.note_expired, back_up_if_due):
+    for task in (seals.close, stretches.fill, ledger.note_expired, signin.forget_old_tries, back_up_if_due):
         try:
             task(db)
         except (BillingError, OSError) as error:

@@ -24,6 +24,8 @@ LIFE_SECONDS = {"session": SESSION_SECONDS, "ticket": 60, "setup": 24 * 3600}
 FREE_TRIES = 5
 """Wrong passwords before a wait; from then on it doubles from 1 s up to MAX_WAIT_SECONDS."""
 MAX_WAIT_SECONDS = 900
+FORGOTTEN_SECONDS = 86_400
+"""After so long without a try, wrong passwords are forgotten."""
 
 
 def _bytes(text: str) -> bytes:
@@ -98,6 +100,14 @@ def check_password(db: Database, user_id: str, password: str) -> Account:
     if account.status == "frozen":
         raise Forbidden(N_("This account is frozen. Ask one of your team's admins."))
     return account
+
+
+def forget_old_tries(db: Database) -> None:
+    """Of ids that nobody has tried for a day; whoever tries ids that there are not would fill the table."""
+    long_ago = db.clock() - FORGOTTEN_SECONDS * SECOND
+    old = col(SignInTries.retry_at_ns) < long_ago
+    if db.read(lambda tx: tx.session.exec(select(SignInTries.user_id).where(old).limit(1)).first()) is not None:
+        db.write(lambda tx: tx.connection().execute(delete(SignInTries).where(old)))
 
 
 def _count_try(tx: Transaction, user_id: str) -> tuple[Account | None, int]:

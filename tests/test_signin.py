@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import Clock
 
-from billing_core import accounts, signin
+from billing_core import accounts, keeper, signin
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
 from billing_core.errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
@@ -79,6 +79,17 @@ def test_a_frozen_account_is_told_so_only_with_the_right_password(db: Database, 
     wrong(db)
     with pytest.raises(Forbidden, match="This account is frozen"):
         signin.check_password(db, "ann", PASSWORD)
+
+
+def test_wrong_tries_are_forgotten_after_a_day_without_one(db: Database, ann: Actor, clock: Clock) -> None:
+    for user_id in ("ann", "nobody", "somebody"):
+        wrong(db, user_id)
+    tries = sa.text("SELECT user_id FROM sign_in_tries ORDER BY 1")
+    clock.forward(seconds=86_000)
+    wrong(db, "somebody")
+    clock.forward(seconds=1000)
+    keeper.tick(db)
+    assert db.read(lambda tx: list(tx.connection().scalars(tries))) == ["somebody"]
 
 
 def test_a_slip_while_the_clock_was_ahead_locks_nobody_out(db: Database, ann: Actor, clock: Clock) -> None:

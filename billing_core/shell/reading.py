@@ -87,7 +87,7 @@ def filters(
 
 def logs(
     user_id: SomeUserId = None,
-    limit: Annotated[int, typer.Option(help="How many entries, 1000 at most; export has no such limit.")] = 50,
+    limit: Annotated[int, typer.Option(help="How many entries, 10000 at most; export has no such limit.")] = 50,
     types: TypesOption = None,
     model: ModelOption = "",
     since: SinceOption = None,

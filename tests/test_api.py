@@ -672,3 +672,18 @@ def test_lines_that_begin_with_an_object_are_ndjson_whatever_they_are_called(ric
 @pytest.mark.parametrize("user_id", [".", ".."])
 def test_an_id_that_no_address_can_hold_is_refused(api: Api, user_id: str) -> None:
     assert "can't be an id" in api.refused(422, "/accounts", user_id=user_id, name="Dot")
+
+
+@pytest.mark.parametrize("key", ["é-1", "呼叫-1"])
+def test_a_key_in_a_header_is_the_same_as_in_a_body(rich: Api, key: str) -> None:
+    """A header's bytes reach the app as Latin-1."""
+    sent = item(1) | {"request_id": key}
+    first = rich.send("POST", "/charges", json=[sent]).json()[0]
+    again = rich.send("POST", "/charge", json=CALL, headers={"Idempotency-Key": key.encode()})  # type: ignore[dict-item]
+    assert (again.status_code, again.json()["id"]) == (200, first["id"])
+
+
+def test_a_request_id_that_is_none_is_named_as_it_was_sent(rich: Api) -> None:
+    (refused,) = rich.send("POST", "/charges", json=[item(1) | {"request_id": "x" * 300}]).json()
+    assert refused["status_code"] == 422
+    assert [error["field"] for error in refused["errors"]] == ["request_id"]

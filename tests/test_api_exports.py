@@ -251,3 +251,10 @@ def test_a_long_file_comes_in_blocks_and_whole(api: Api) -> None:
     assert len(blocks) > 2
     assert max(map(len, blocks)) < 300_000
     assert b"".join(blocks).count(b"\r\n") == 1 + 1 + 1 + 1500
+
+
+def test_what_a_price_was_made_of_is_for_admins(api: Api) -> None:
+    origin = '{"catalogue":"ours","markup":"1.7"}'
+    api.db.write(pricing.apply, [pricing.Change("c", pricing.Prices(1, 2), None, origin)], actor=SHELL, what="ours")
+    assert rows(api.send("GET", "/export/price-history.csv?model=c"))[0]["origin"] == origin
+    assert rows(api.send("GET", "/export/price-history.csv?model=c", key=api.key("ann")))[0]["origin"] == ""

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from billing_http import Api, sentence
 
-from billing_core import ledger
+from billing_core import ledger, pricing
 from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import Database
@@ -196,3 +196,32 @@ def test_a_log_tells_what_else_a_call_used_and_an_admin_what_it_cost_upstream(ap
     members = api.send("GET", "/logs", key=api.key("ann")).json()[0]
     assert admins["extras"] == members["extras"] == {"audio_input": 2, "stated_total": 9}
     assert (admins["upstream_usd"], members["upstream_usd"], members["reprices_id"]) == (0.0012, None, None)
+
+
+def test_a_plan_that_ends_a_price_is_listed_and_withdrawn(api: Api) -> None:
+    (current,) = api.db.read(pricing.listed)
+    later = api.db.clock() + 10**12
+    change = pricing.Change("house/rich", None, current.price_id)
+    api.db.write(pricing.apply, [change], actor=SHELL, valid_from_ns=later)
+    (plan,) = send(api, "nobody", "GET", "/price-plans").json()
+    assert (plan["model_id"], plan["retires"], plan["input_price"]) == ("house/rich", True, None)
+    answer = send(api, "admin", "POST", "/price-plans/withdraw", json={"price_id": plan["price_id"]})
+    assert (answer.status_code, answer.json()) == (200, plan)
+    assert send(api, "nobody", "GET", "/price-plans").json() == []
+    assert send(api, "nobody", "GET", "/pricing/house/rich").json()["source"] == "database"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "said"),
+    [
+        ({"tiers": [{}]}, "tiers.0.above_prompt_tokens", "is missing"),
+        ({"tiers": [1]}, "tiers.0", "must be a JSON object"),
+        ({"tool_prices": {"": 1}}, "tool_prices", "A tool or service tier has a name"),
+        ({"input_price": "dear"}, "input_price", "元 per million tokens"),
+    ],
+)
+def test_a_refusal_names_the_field_that_was_sent(api: Api, wrong: dict[str, Any], field: str, said: str) -> None:
+    body = {"model_id": "m", "input_price": 1, "output_price": 1} | wrong
+    answer = send(api, "admin", "POST", "/pricing", json=body)
+    assert said in sentence(answer, 422)
+    assert field in [error["field"] for error in answer.json()["errors"]]

@@ -531,3 +531,18 @@ def test_the_page_of_an_account_asks_for_one(visit: Visit, team: Database) -> No
     app = visit("account", "boss")
     assert not errors(app)
     assert [one.value for one in app.info] == ["Choose one of the accounts."]
+
+
+@pytest.mark.parametrize("path", ["accounts", "audit", "logs"])
+@pytest.mark.parametrize("search", ["word " * 1100, "x" * 60_000])
+def test_a_search_that_is_too_long_is_said(visit: Visit, visit_db: Database, path: str, search: str) -> None:
+    visit_db.write(accounts.add, "root", "Root", actor=SHELL, role="admin")
+    app = visit(path, "root", q=search)
+    assert not app.exception, app.exception
+    assert [one.value for one in app.error] == ["The text is too long\\: at most 500 characters\\."]
+
+
+def test_a_name_is_no_markdown_at_the_foot(visit: Visit, visit_db: Database) -> None:
+    visit_db.write(accounts.add, "root", "*R* :red[owes 5]", actor=SHELL)
+    said = [one.value for one in visit("balance", "root").sidebar.caption]
+    assert "Signed in as \\*R\\* \\:red\\[owes 5\\]" in said

@@ -1104,3 +1104,12 @@ def test_backup_and_restore_through_processes(sqlite_url: str, tmp_path: Path) -
     assert f"The newest seal of what was replaced is another one, {newer.removeprefix('Seal ')}\n" in done.stderr
     assert "billing.db.before-restore-" in done.stderr
     assert balance_of(Database(sqlite_url), "ann") == 50_000
+
+
+@pytest.mark.parametrize("tier", ["9" * 5000 + ":1,2", "٣:1,2", "many:1,2", ":1,2", "5:1"])
+def test_a_tier_that_is_none_is_said(run: Run, tier: str) -> None:
+    assert "is no tier" in refused("price", "set", "m", "1", "2", "--tier", tier)
+
+
+def test_a_tool_that_is_named_twice_is_refused(run: Run) -> None:
+    assert "A name stands there twice" in refused("price", "set", "m", "1", "2", "--tool", "a=1", "--tool", "a=2")

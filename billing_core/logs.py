@@ -348,7 +348,7 @@ def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | 
         known = tuple(stretches.TYPES[type] for type in filters.types if type in stretches.TYPES)
         if not known:
             return None
-        kinds.append(known)
+        kinds.insert(0 if set(filters.types) <= {*_RARE, "recharge"} else len(kinds), known)  # the rarest leads
     start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
     return stretches.Wanted(tuple(kinds), start, end, before, after)
 
@@ -556,7 +556,7 @@ def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao
             kinds.append(number)
         if kinds or not (filters.model or filters.types):
             return stretches.totals(tx, start, end, kinds)
-    if filters.search and filters.user_id is None:  # few entries have a remark
+    if filters.user_id is None and (filters.search or filters.model):  # few have a remark, or are of one model and type
         return (0, 0, 0), list(_windows(tx, filters, None, None))
     return (0, 0, 0), stretches.span(tx, start, end)
 

@@ -519,6 +519,24 @@ def test_a_hold_that_has_ended_is_undone_at_the_entry_that_ended_it(visit: Visit
         assert (f"Reverse entry {entry}" in [one.label for one in app.button]) == can
 
 
+def test_an_entry_leads_to_those_that_belong_with_it(visit: Visit, team: Database) -> None:
+    undone = team.write(ledger.reverse, 4, "wrong", actor=SHELL).entry_id
+    for user_id, way in (("boss", [3, 4, undone, 4]), ("ann", [4, undone])):
+        app = visit("logs", user_id)
+        app.session_state["dialog"], app.session_state["dialog page"] = ("entry", (way[0],)), "logs"
+        app.run()
+        for number in way[1:]:
+            press(app, f"Entry {number}")
+            assert app.session_state["dialog"] == ("entry", (number,))
+
+
+def test_an_entry_that_is_no_line_of_a_member_is_said(visit: Visit, team: Database) -> None:
+    app = visit("logs", "ann")
+    app.session_state["dialog"], app.session_state["dialog page"] = ("entry", (999,)), "logs"
+    assert errors(app.run()) == ["There is no entry 999\\."]
+    assert not errors(app.run())
+
+
 def test_an_admin_s_balance_leads_to_their_own_figures(visit: Visit, team: Database) -> None:
     team.write(ledger.charge, "boss", "m", Tokens(1, 1), actor=SHELL, allow_debt=True)
     for user_id, asked in (("boss", "account=boss"), ("ann", "")):

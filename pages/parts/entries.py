@@ -7,7 +7,7 @@ import streamlit as st
 
 from billing_core import costs, ledger, logs, stats
 from billing_core.costs import Why
-from billing_core.errors import BillingError
+from billing_core.errors import BillingError, NotFound
 from billing_core.logs import Row
 from billing_core.money import price_yuan
 from billing_core.rates import PPM, Line
@@ -45,7 +45,12 @@ def opened(viewer: Viewer, rows: Sequence[Row], clicked: int | None = None) -> N
         dialog.open("entry", rows[clicked].id)
     asked = dialog.asked("entry")
     if asked is not None:
-        row = viewer.db.read(logs.one, *asked, actor=viewer.actor)
+        try:
+            row = viewer.db.read(logs.one, *asked, actor=viewer.actor)
+        except NotFound as error:  # one that a member's lines leave out
+            dialog.close()
+            told.problem(error, st.container())
+            return
         dialog.show(_("Entry {id}", id=row.id), _opened, viewer, row, width="medium")
 
 
@@ -89,6 +94,14 @@ def _opened(viewer: Viewer, row: Row) -> None:
         (_("Undone by"), _("entry {id}", id=row.reversed_by) if row.reversed_by else ""),
     ]
     st.markdown("  \n".join(f"**{name}** {value}" for name, value in facts if value))
+    related = (row.ended_by, row.precharge_id, row.reprices_id, row.reverses_id, row.reversed_by)
+    with st.container(horizontal=True):
+        for number in dict.fromkeys(filter(None, related)):
+            if st.button(
+                _("Entry {id}", id=number), icon=":material/receipt_long:", type="tertiary", key=f"to {number}"
+            ):
+                dialog.open("entry", number)
+                st.rerun()
     why = viewer.db.read(costs.why, row.id, actor=viewer.actor)
     if why is not None:
         _steps(why, row)

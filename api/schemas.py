@@ -518,8 +518,8 @@ class PlanOut(PriceOut):
     )
     input_price: Yuan | None = Field(description="元 per million input tokens, exact.")  # type: ignore[assignment]
     output_price: Yuan | None = Field(description="元 per million output tokens, exact.")  # type: ignore[assignment]
-    cache_read_price: Yuan | None = Field(description="null where it retires.")  # type: ignore[assignment]
-    cache_write_price: Yuan | None = Field(description="null where it retires.")  # type: ignore[assignment]
+    cache_read_price: Yuan | None = Field(description="元 per million input tokens read from a cache, exact.")  # type: ignore[assignment]
+    cache_write_price: Yuan | None = Field(description="元 per million input tokens written to a cache, exact.")  # type: ignore[assignment]
 
 
 class RuleOut(BaseModel):

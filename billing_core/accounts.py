@@ -150,7 +150,8 @@ def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
     """All accounts, by name; with `search`, those whose id, name or email holds it. Raises Forbidden."""
     actor.must_be_admin()
     query = select(Account).order_by(func.lower(Account.name), Account.user_id)
-    for word in one_line(search, MAX_SEARCH, field="search").split():
+    one_line(search, MAX_SEARCH, field="search")
+    for word in search.split():
         if not word.isprintable():
             return []
         query = query.where(

@@ -73,7 +73,8 @@ def page(
     query = select(Audit, Account.user_id, Account.name).join(Account, isouter=True)
     if kind:
         query = query.where(col(Audit.action).startswith(f"{kind}."))
-    for word in one_line(search, MAX_SEARCH, field="search").split():
+    one_line(search, MAX_SEARCH, field="search")
+    for word in search.split():
         if not word.isprintable():
             return []
         held = (Account.user_id, Account.name, Audit.subject, Audit.detail)

@@ -223,7 +223,7 @@ def test_pieces_of_time_are_looked_up_in_an_index(sealed: Database) -> None:
         )
         lines = [line for plan in found for line in plan]
         if sealed.is_sqlite:
-            assert not [line for line in lines if line.startswith(("SCAN s", "SCAN e"))]
+            assert not [line for line in lines if line.split()[:2] in (["SCAN", "s"], ["SCAN", "e"])]
             assert any("SEARCH s USING PRIMARY KEY (of=? AND length=? AND period=?" in line for line in lines)
         else:
             assert not [line for line in lines if line.startswith(("Join Filter", "Hash Cond")) and "column" in line]

@@ -73,9 +73,9 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
     fields: dict[str, Invalid] = {}
     for error in found:
         path = [str(part) for part in error["loc"] if part not in ("query", "path", "header")]
-        # Of a list's items, which one and what of it: `tiers.0.above_prompt_tokens`.
-        name = ".".join(path if path[1:2] and path[1].isdigit() else path[:1]) or "body"
-        kind = "body" if name == "body" else error["type"]
+        # Of a price's tiers, which one and what of it: `tiers.0.above_prompt_tokens`.
+        name = ".".join(path if path[:1] == ["tiers"] else path[:1] or ["body"])
+        kind = error["type"] if path else "body"
         message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
         params = error.get("ctx", {})
         if kind == "literal_error":  # “'hour', 'day' or 'month'” would be English

@@ -466,7 +466,10 @@ def _stage(db: Database, file: Path) -> None:
 
 def _execute(db: Database, *statements: str) -> None:
     def run(tx: Transaction) -> None:
-        for statement in statements:
+        for statement in (
+            "SET LOCAL lock_timeout = 0",
+            *statements,
+        ):  # what a killed program holds, it holds for a while
             tx.connection().execute(sa.text(statement))
 
     db.write(run)

@@ -220,6 +220,12 @@ def _kept(number: int) -> int:
     return max(-(2**63), min(number, 2**63 - 1))
 
 
+def bounds(filters: Filters) -> tuple[int | None, int | None]:
+    """From when to when, as a database can be asked about it."""
+    start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
+    return start, end
+
+
 def checked(limit: int, offset: int = 0) -> None:
     """Raises Invalid for a limit or offset that is no count."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
@@ -349,7 +355,7 @@ def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | 
         if not known:
             return None
         kinds.insert(0 if set(filters.types) <= {*_RARE, "recharge"} else len(kinds), known)  # the rarest leads
-    start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
+    start, end = bounds(filters)
     return stretches.Wanted(tuple(kinds), start, end, before, after)
 
 
@@ -549,7 +555,7 @@ def _repriced(
 
 def _known_total(tx: Transaction, filters: Filters) -> tuple[tuple[int, Hao, Hao], list[stretches.Window]]:
     """What is known of the total, and where the entries are that it still lacks."""
-    start, end = (None if ns is None else _kept(ns) for ns in (filters.start_ns, filters.end_ns))
+    start, end = bounds(filters)
     if filters.user_id is None and not filters.merged and not filters.search and not (filters.model and filters.types):
         kinds = [stretches.TYPES[type] for type in filters.types if type in stretches.TYPES]
         if filters.model and (number := pricing.known_number(tx, filters.model)) is not None:

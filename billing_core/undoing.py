@@ -188,7 +188,7 @@ def selected(tx: Transaction, query: sa.Select[Any], selection: Selection, last_
     query = query.where(e.id <= last_id).limit(MOST + 1)
     if isinstance(selection, Filters):
         query = query.where(*logs.conditions(tx, selection, actor))
-        windows = stretches.span(tx, selection.start_ns, selection.end_ns)
+        windows = stretches.span(tx, *logs.bounds(selection))
         rows = list(chain(*(tx.connection().execute(query.where(logs.within(one))) for one in windows)))
     else:
         wanted = sorted(set(selection))

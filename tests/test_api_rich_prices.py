@@ -211,6 +211,11 @@ def test_a_plan_that_ends_a_price_is_listed_and_withdrawn(api: Api) -> None:
     assert send(api, "nobody", "GET", "/pricing/house/rich").json()["source"] == "database"
 
 
+def test_a_list_of_ids_is_one_field(api: Api) -> None:
+    answer = send(api, "admin", "POST", "/reversals/preview", json={"ids": [None] * 100})
+    assert [error["field"] for error in answer.json()["errors"]] == ["ids"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "field", "said"),
     [

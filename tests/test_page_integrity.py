@@ -111,6 +111,19 @@ def test_a_check_goes_on_when_the_page_is_left_and_is_found_again(
         go_on.set()
 
 
+def test_a_check_that_cannot_begin_leaves_the_button(
+    visit: Visit, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as within:
+        within.setattr(threading.Thread, "start", broken)
+        with pytest.raises(RuntimeError):
+            checking._start(db)
+    assert "Check the ledger now" in [one.label for one in visit("integrity", "boss").button]
+
+
 def test_a_check_that_fails_says_so(visit: Visit, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError

@@ -262,6 +262,10 @@ def test_anything_changed_in_the_page_is_found(june: Database, language: str) ->
         ("</body>", "<p>9,999.00</p></body>"),
         ("<body>", "<body style='display: none'>"),
         ("</html>\n", "</html>\n<p>9,999.00</p>"),
+        ('{"statement":1', '{"x":"</SCRIPT><p>9,999.00</p>","statement":1'),
+        ('{"statement":1', '{"x":"9,999.00","statement":1'),
+        ('{"statement":1', '{"closing_balance_hao":99990000,"statement":1'),
+        ("]}</script>", "]}</script ><p>9,999.00</p></script>"),
     ):
         assert old in page
         assert found(june, page.replace(old, new, 1).encode()), new

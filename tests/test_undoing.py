@@ -390,3 +390,8 @@ def test_the_balance_page_adds_up_whichever_period_counts(db: Database, ann: str
     assert shown.balance == 1_000_500 - 3 * 180 == balances[-1]
     assert balances[0] == 0
     assert balances[-3:] == [999_460, 999_820, 999_960]  # each day ends as it did, wherever reversals count
+
+
+def test_a_moment_that_no_database_can_keep_is_as_far_as_one_can(db: Database, ann: str) -> None:
+    db.write(ledger.recharge, "ann", 1000, actor=SHELL)
+    assert db.read(undoing.preview, Filters("ann", -(10**20), 10**20), actor=SHELL).seen.entries == 1

@@ -127,8 +127,12 @@ _ROW = re.compile(r"<td[^<>]*>([^<]*)</td>")
 def _html(text: str) -> Claimed:
     text = text.replace("\r\n", "\n")  # as some ways of copying text write it
     top, style, middle, source, end = _parted(text, "<style>", "</style>", JSON_MARK, "</script>")
-    language = re.match(r'<!DOCTYPE html>\n<html lang="([A-Za-z-]{2,5})">\n', top)
-    found = json.loads(source, parse_constant=_no_number, parse_float=_no_number)
+    language = re.match(r'<!DOCTYPE html>\n<html lang="([A-Za-z-]{2,20})">\n', top)
+    if "<" in source:  # it is never written; a browser could take it for the end of the JSON
+        raise ValueError
+    found = json.loads(source, parse_constant=_no_number, parse_float=_no_number, object_pairs_hook=_once_each)
+    if set(found) != {"statement", *_TEXTS, *_NUMBERS, "fields", "rows"}:
+        raise ValueError
     rows = found.pop("rows")
     fields = found.pop("fields")
     if fields not in (list(FIELDS), list(SHOWN)):  # at first there were FIELDS only
@@ -155,6 +159,13 @@ def _parted(text: str, *marks: str) -> Iterator[str]:
             raise ValueError(mark)
         yield part
     yield text
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _no_number(text: str) -> Iterator[Any]:

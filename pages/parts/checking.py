@@ -68,8 +68,14 @@ def _start(db: Database) -> None:
     with _starting:
         run = runs.get(db.url)
         if run is None:
-            run = runs[db.url] = Run()
-            threading.Thread(target=_work, args=(db, run), name="check", daemon=True).start()
+            run = Run()
+            thread = threading.Thread(target=_work, args=(db, run), name="check", daemon=True)
+            runs[db.url] = run
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads
+                del runs[db.url]
+                raise
     st.session_state["watched check"] = run
     run.ended.wait(SHORT_SECONDS)
 
@@ -88,5 +94,5 @@ def _work(db: Database, run: Run) -> None:
         logging.getLogger("billing").exception("the check stopped")
         run.error = BillingError(N_("The check stopped before its end. Look at the log of the app, then try again."))
     finally:
-        runs.pop(db.url, None)
         run.ended.set()
+        runs.pop(db.url, None)

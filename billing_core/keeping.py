@@ -173,6 +173,7 @@ def _now() -> str:
 
 
 _REFUSED = N_("The database is not empty. Restore into an empty one, or say --replace: what is there is kept aside.")
+_NO_LEDGER = N_("{file} holds no ledger, so nothing was restored. Take another backup.")
 _BROKEN = N_("The backup doesn't add up, so nothing was restored. {sentence}")
 
 
@@ -398,11 +399,7 @@ def _restore_postgres(db: Database, file: Path, replace: bool) -> Restored:
                 )
                 try:
                     if revision(staged) is None:
-                        raise Invalid(
-                            N_("{file} holds no ledger, so nothing was restored. Take another backup."),
-                            field="file",
-                            file=file,
-                        )
+                        raise Invalid(_NO_LEDGER, field="file", file=file)
                     migrate(staged)
                     _execute(staged, *(f"ANALYZE {table}" for table in sorted(OURS)))
                     findings = check(staged)
@@ -466,10 +463,8 @@ def _stage(db: Database, file: Path) -> None:
 
 def _execute(db: Database, *statements: str) -> None:
     def run(tx: Transaction) -> None:
-        for statement in (
-            "SET LOCAL lock_timeout = 0",
-            *statements,
-        ):  # what a killed program holds, it holds for a while
+        tx.rows("SET LOCAL lock_timeout = 0")  # what a killed program holds, it holds for a while
+        for statement in statements:
             tx.connection().execute(sa.text(statement))
 
     db.write(run)

@@ -13,7 +13,7 @@ from .errors import Conflict, Invalid, UnknownAccount
 from .i18n import LANGUAGES, N_
 from .models import Account, ApiKey, Token
 from .money import Hao
-from .text import MAX_SEARCH, one_line
+from .text import words_of
 from .zones import zone
 
 _USER_ID = re.compile(r"[^\s/?#%]{1,64}")
@@ -150,8 +150,7 @@ def listed(tx: Transaction, *, actor: Actor, search: str = "") -> list[Account]:
     """All accounts, by name; with `search`, those whose id, name or email holds it. Raises Forbidden."""
     actor.must_be_admin()
     query = select(Account).order_by(func.lower(Account.name), Account.user_id)
-    one_line(search, MAX_SEARCH, field="search")
-    for word in search.split():
+    for word in words_of(search):
         if not word.isprintable():
             return []
         query = query.where(

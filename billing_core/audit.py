@@ -19,7 +19,7 @@ from .glossary import KINDS, RIGHTS, ROLES, STATUSES
 from .i18n import N_, translate
 from .models import Account, Audit
 from .money import format_price
-from .text import MAX_SEARCH, one_line
+from .text import words_of
 
 MAX_LIMIT = 1000
 SETUP_LINK = "setup link"
@@ -73,8 +73,7 @@ def page(
     query = select(Audit, Account.user_id, Account.name).join(Account, isouter=True)
     if kind:
         query = query.where(col(Audit.action).startswith(f"{kind}."))
-    one_line(search, MAX_SEARCH, field="search")
-    for word in search.split():
+    for word in words_of(search):
         if not word.isprintable():
             return []
         held = (Account.user_id, Account.name, Audit.subject, Audit.detail)

@@ -265,10 +265,10 @@ class _Reading:
         self.found: Found = {}
         self._tx, self._columns, self._of = tx, columns, of
         self._accounts, self._models = None if of == MODEL else accounts, models
-        self._one: int | None = None
-        """The account, where all is of one or models are told apart alone."""
-        if of != BOTH or (accounts is not None and len(accounts) == 1):
-            self._one = accounts[0] if of == BOTH and accounts else 0
+        self._one: int | None = 0
+        """The account in what is found, where it is the same in all."""
+        if of == BOTH:
+            self._one = accounts[0] if accounts is not None and len(accounts) == 1 else None
 
     def sums(self, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
         """Add what the sums of periods (place, length, period) hold."""
@@ -292,14 +292,8 @@ class _Reading:
                 "piece CROSS JOIN account a", "entry e",
                 "e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
                 f"AND e.type IN ('deduct', 'settle'){_among('e.model_id', self._models)}",
-                _among("a.id", self._accounts) + unless.format(busy=BUSY_CALLS, alone=self._alone),
+                _among("a.id", self._accounts) + unless.format(busy=BUSY_CALLS, alone=_alone(self._tx)),
             )  # fmt: skip
-
-    @property
-    def _alone(self) -> str:
-        """What makes Postgres look something up for each row. It can't see how narrow the pieces are, and would rather read
-        all that there is."""
-        return "" if self._tx.is_sqlite else " OFFSET 0"
 
     def _add(
         self, pieces: str, of: tuple[str, str], numbers: str, each: str, table: str, which: str, where: str = ""
@@ -308,16 +302,24 @@ class _Reading:
         account, model = of
         key = f"place * {_APART} + {account if self._of == ACCOUNT else model}"
         whose, by = (account, "1, 2") if self._one is None else (self._one, "1")
-        looked_up = (
-            f"{each} CROSS JOIN {table} WHERE {which}"
-            if self._tx.is_sqlite
-            else f"{each} CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {which}{self._alone}) {table[-1]} WHERE true"
-        )
         for row in self._tx.rows(
-            f"WITH {pieces} SELECT {key}, {whose}, {numbers} FROM {looked_up}{where} GROUP BY {by}"
+            f"WITH {pieces} SELECT {key}, {whose}, {numbers} FROM {looked_up(self._tx, each, table, which)}{where} GROUP BY {by}"
         ):
             place, number = divmod(row[0], _APART)
             plus(self.found, (place, number, 0) if self._of == ACCOUNT else (place, row[1], number), row[2:])
+
+
+def looked_up(tx: Transaction, each: str, table: str, which: str) -> str:
+    """What follows FROM, for those rows of a `table` (with a letter as its alias) that belong to `each` row before it."""
+    if tx.is_sqlite:  # which keeps to this order
+        return f"{each} CROSS JOIN {table} WHERE {which}"
+    return f"{each} CROSS JOIN LATERAL (SELECT * FROM {table} WHERE {which}{_alone(tx)}) {table[-1]} WHERE true"
+
+
+def _alone(tx: Transaction) -> str:
+    """At the end of a subquery: makes Postgres ask it for each row. It can't see how few rows that finds, and would rather read
+    all that there is."""
+    return "" if tx.is_sqlite else " OFFSET 0"
 
 
 def _among(column: str, numbers: Sequence[int] | None) -> str:

@@ -19,6 +19,12 @@ def one_line(text: str, longest: int, *, field: str) -> str:
     return shown
 
 
+def words_of(search: str) -> list[str]:
+    """The words to look for. Raises Invalid where the text is too long."""
+    one_line(search, MAX_SEARCH, field="search")
+    return search.split()
+
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """How a formula begins; the wide signs are those of East Asian keyboards, which some spreadsheets take for the others."""
 

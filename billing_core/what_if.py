@@ -182,11 +182,9 @@ def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[
     that nothing in them cancels out."""
     which = f"s.of = {MODEL} AND s.length = {sums.LONG} AND (s.kind <> {USED} OR s.priced_extras > 0)"
     source = f"usage_sum s WHERE {which}"
-    if (
-        not tx.is_sqlite
-    ):  # takes that for half of the table, and would read all of it, where it isn't asked for each period
+    if not tx.is_sqlite:  # it takes that for half of the table, and would read all of it
         ever = f"generate_series({sums.long_period(EARLIEST_NS)}, {sums.long_period(tx.now_ns) + 1}) number"
-        source = f"{ever} CROSS JOIN LATERAL (SELECT * FROM usage_sum s WHERE {which} AND s.period = number OFFSET 0) s"
+        source = sums.looked_up(tx, ever, "usage_sum s", f"{which} AND s.period = number")
     rows = tx.rows(
         f"SELECT DISTINCT s.model_id, s.kind, CASE WHEN s.period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM {source}",
         (first, last),

@@ -92,6 +92,7 @@ class Transaction:
         """What `many` was given and Postgres hasn't been told yet."""
         self._has_answered = self.is_sqlite
         """Whether the server has, in this transaction: until then another connection can be taken."""
+        self._is_left = False
         self.takes_at_once = alone and not self.is_sqlite
         """Whether `at_once` may be asked, before anything else."""
 
@@ -205,11 +206,17 @@ class Transaction:
         except Exception as error:
             raise self._said("COMMIT", error) from error
 
+    def leave(self) -> sa.PoolProxiedConnection | None:
+        """Once all is committed: the connection, for another transaction; None where SQLAlchemy has it."""
+        self._is_left = self._connection is None
+        return self._pooled if self._is_left else None
+
     def close(self) -> None:
         """Undo what isn't committed, and give the connection back."""
         if self._session is not None:
             self._session.close()
-        (self._connection or self._pooled).close()
+        if not self._is_left:
+            (self._connection or self._pooled).close()
 
     def _send(self) -> None:
         """Tell Postgres what `many` was given."""
@@ -295,12 +302,16 @@ class Database:
             event.listen(self.engine, "do_connect", self._before_connect)
             event.listen(self.engine, "connect", self._prepare_sqlite)
             event.listen(self.engine, "checkout", self._before_use)
+            event.listen(self.engine, "checkin", _be_patient)
             event.listen(self.engine, "begin", _begin_sqlalchemy)
         else:
             event.listen(self.engine, "connect", _prepare_postgres)
             event.listen(self.engine, "checkout", _as_it_comes)
         self.writer = self.engine.execution_options(billing_write=True)
         self._turns = _Turns()
+        self._writing: list[tuple[sa.Pool, sa.PoolProxiedConnection]] = []
+        """The connection of the last write, where the next one may have it: to give it back and to get it again would be a
+        tenth of a charge."""
         self._kept: dict[str, Any] = {}
         self._opening_anew = threading.Lock()
         self._opened: dict[str, Identity] = {}
@@ -328,12 +339,15 @@ class Database:
         one_at_a_time = self.is_sqlite and engine is self.writer
         _waits.until = time.monotonic() + BUSY_SECONDS  # waiting for a turn counts
         for attempt in range(RETRIES):
+            pool = self.engine.pool  # of which the connection is, or an older one
             try:
                 with self._turns if one_at_a_time else nullcontext():
                     with closing(self._begin(engine, alone=function in _ALONE)) as tx:
                         written = tx.file if one_at_a_time and self.file is not None else None
                         result = function(tx, *args, **kwargs)
                         tx.commit()
+                        if engine is self.writer and not self._writing and (left := tx.leave()) is not None:
+                            self._writing.append((pool, left))
                     if written is not None:
                         self._must_be_there(written)
                     return result
@@ -354,10 +368,10 @@ class Database:
 
     def _begin(self, engine: sa.Engine, *, alone: bool = False) -> Transaction:
         try:
-            pooled = engine.raw_connection()
+            pooled = (engine is self.writer and self._last_writer()) or engine.raw_connection()
             if self.is_sqlite:
                 try:
-                    _begin_sqlite(pooled.driver_connection, engine is self.writer)
+                    _begin_sqlite(pooled, engine is self.writer)
                 except BaseException:
                     pooled.close()
                     raise
@@ -370,6 +384,16 @@ class Database:
         except engine.dialect.loaded_dbapi.Error as error:
             raise _wrapped("BEGIN", error, engine.dialect) from error
         return Transaction(engine, pooled, self.clock(), self._kept, alone=alone)
+
+    def _last_writer(self) -> sa.PoolProxiedConnection | None:
+        """The connection of the last write, if it is of what is open now."""
+        with suppress(IndexError):
+            pool, pooled = self._writing.pop()
+            info: Any = pooled.record_info
+            if pool is self.engine.pool and (self.file is None or _identity(self.file) == info["file"]):
+                return pooled
+            pooled.close()
+        return None
 
     def _open_anew(self) -> None:
         """Close all connections: those in use when they come back. The engine forgets the pool that they go back to, where
@@ -419,6 +443,8 @@ class Database:
             raise sa.exc.InvalidatePoolError  # all are opened anew
 
     def close(self) -> None:
+        if (pooled := self._last_writer()) is not None:
+            pooled.close()
         self.engine.dispose()
 
 
@@ -492,11 +518,13 @@ def _identity(file: Path | str) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     cursor = connection.cursor()
+    record.info["has_log"] = False
     with suppress(sqlite3.OperationalError):  # a read-only file keeps the mode that it has
-        cursor.execute("PRAGMA journal_mode = WAL")
+        ((mode,),) = cursor.execute("PRAGMA journal_mode = WAL")
+        record.info["has_log"] = mode == "wal"
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")
@@ -559,31 +587,40 @@ def _begin_sqlalchemy(connection: sa.Connection) -> None:
     if driver.in_transaction:  # a Transaction's
         return
     try:
-        _begin_sqlite(driver, bool(connection.get_execution_options().get("billing_write")))
+        _begin_sqlite(connection.connection, bool(connection.get_execution_options().get("billing_write")))
     except sqlite3.Error as error:
         raise _wrapped("BEGIN", error, connection.dialect) from error
 
 
-def _begin_sqlite(driver: Any, writes: bool) -> None:
+def _begin_sqlite(pooled: sa.PoolProxiedConnection, writes: bool) -> None:
+    driver: Any = pooled.driver_connection
     if not writes:
         driver.execute("BEGIN")
         return
     # SQLite's own waiting asks less and less often, so that whoever has waited longest comes last; here every process
     # asks as often as the others.
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.Error as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-                if time.monotonic() > _waits.until:
-                    raise DatabaseUnavailable(_BUSY) from error
-            time.sleep(random.uniform(0.0005, 0.004))
-    finally:
+    if pooled.info.get("is_patient", True):
+        driver.execute("PRAGMA busy_timeout = 0")
+        pooled.info["is_patient"] = False
+    while True:
+        try:
+            driver.execute("BEGIN IMMEDIATE")
+            break
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if time.monotonic() > _waits.until:
+                raise DatabaseUnavailable(_BUSY) from error
+        time.sleep(random.uniform(0.0005, 0.004))
+    if not pooled.info["has_log"]:  # COMMIT waits for whoever reads
+        _be_patient(driver, pooled)
+
+
+def _be_patient(driver: Any, record: Any) -> None:
+    """Whatever is asked next waits for a busy file."""
+    if driver is not None and not record.info.get("is_patient", True):
         driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        record.info["is_patient"] = True
 
 
 def unavailable(error: SQLAlchemyError) -> BillingError:

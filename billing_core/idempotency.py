@@ -7,7 +7,7 @@ nothing behind: the same key may be tried again.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from .actors import Actor
 from .database import Transaction, chunks, marks
@@ -46,6 +46,9 @@ class Earlier(NamedTuple):
     """JSON"""
 
 
+K = TypeVar("K", Earlier, Once)
+
+
 def earlier(tx: Transaction, once: Once | None) -> Earlier | None:
     """What was done with this key before, or None. Raises Conflict where it was something else."""
     return None if once is None else same(once, all_earlier(tx, [once]).get((once.scope, once.key)))
@@ -79,7 +82,7 @@ def found(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[tuple[int, str], E
     }
 
 
-def same(once: Once, known: Earlier | None) -> Earlier | None:
+def same(once: Once, known: K | None) -> K | None:
     """`known`, if it was the same request. Raises Conflict."""
     if known is not None and known.fingerprint != once.fingerprint:
         raise Conflict(

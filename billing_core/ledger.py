@@ -90,6 +90,8 @@ class _Locked(NamedTuple):
     status: str
     due: bool = False
     """Whether a hold of it has expired that isn't written down."""
+    is_full: bool = False
+    """Whether much of what it used is open; see sums.py."""
 
 
 # Recharges
@@ -193,7 +195,7 @@ def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
             "model_id": number, "price_id": rates.price_id, "operator_id": actor.account_id, "now_ns": tx.now_ns,
             "extras": tokens.extras and tokens.extras.as_json(), "usd": asked and asked.usd, "yuan": asked and asked.yuan,
             "scope": item.once.scope, "key": item.once.key, "fingerprint": item.once.fingerprint,
-            "quarter": tx.now_ns // sums.QUARTER_NS, "slot": tx.slot, "busy_calls": sums.BUSY_CALLS,
+            "quarter": tx.now_ns // sums.QUARTER_NS, "busy_calls": sums.BUSY_CALLS,
         },
     )  # fmt: skip
     for entry_id, balance in found:
@@ -207,6 +209,7 @@ WITH taken AS (
     FROM price_version WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
     AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s) AND version = %(version)s
     AND NOT EXISTS (SELECT 1 FROM idempotency WHERE scope = %(scope)s AND key = %(key)s)
+    AND NOT {sums.TO_CLOSE.format("%(quarter)s")}
     RETURNING account.id, balance
 ), written AS (
     INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
@@ -218,13 +221,15 @@ WITH taken AS (
     FROM taken RETURNING id
 ), remembered AS (
     INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
-), {sums.AT_ONCE}
-SELECT written.id, balance FROM taken, written, account_sums
-WHERE length = {sums.LONG} AND 1 / (calls - %(busy_calls)s) IS NOT NULL
+), opened AS (
+    {sums.AT_ONCE}
+)
+SELECT written.id, balance FROM taken, written, opened WHERE 1 / CAST(calls <= %(busy_calls)s AS integer) = 1
 """
-"""Where something stands against it, it finds nothing to do (no such account, other prices, too little money, a known key) or
-fails as a whole: at a key that came in the same moment, and at a division by 0 for the call by which the account becomes
-busy. All that it writes is selected from what locks the account, so that what it adds to is as the charge before left it."""
+"""Where something stands against it, it finds nothing to do (no such account, other prices, too little money, a known key, a
+quarter of an hour to be closed) or fails as a whole: at a key that came in the same moment, and at a division by 0 where the
+account's calls are to be closed. All that it writes is selected from what locks the account, so that what it adds to is as the
+charge before left it."""
 
 
 class _Batch:
@@ -233,21 +238,20 @@ class _Batch:
     def __init__(self, tx: Transaction, charges: Sequence[Charge], actor: Actor) -> None:
         self._tx, self._actor = tx, actor
         users = sorted({item.user_id for item in charges if item.user_id.isprintable()})  # no other is an id
-        now = sums.long_period(tx.now_ns)
         locks = _locks(tx, users)
         keys = idempotency.queries(item.once for item in charges if item.once is not None)
-        calls = [sums.calls_now(now, some) for some in chunks(users)]
         numbers = _numbers(tx, max(1, sum(1 + len(item.others) for item in charges)))
-        answers = iter(tx.ask(*locks, *keys, *calls, numbers))  # the accounts are locked before anything else is read
+        answers = iter(tx.ask(*locks, *keys, numbers))  # the accounts are locked before anything else is read
         self._accounts = _locked_rows(islice(answers, len(locks)))
         self._earlier = idempotency.found(islice(answers, len(keys)))
-        self._uses = Uses(now, chain.from_iterable(islice(answers, len(calls))))
         self._numbers: list[Any] | None = next(answers)
-        self._prices = pricing.InForce(tx, self._numbers[0][0])
+        ((version, to_close, _number), *_others) = self._numbers
+        self._prices = pricing.InForce(tx, version)
+        self._uses = Uses(tx, (account.id for account in self._accounts.values() if account.is_full), bool(to_close))
         self._taken: dict[int, Hao] = {}
         """By account, what has been taken off it."""
-        self._granted: dict[tuple[int, str], int] = {}
-        """By scope and key, the place of the charge that was granted with it."""
+        self._granted: dict[tuple[int, str], tuple[int, Once]] = {}
+        """By scope and key, the place of the charge that was granted with it, and what was asked."""
         self._booked: list[tuple[int, Charge, Hao, list[list[Any]]]] = []
         """Granted charges: their place, their cost, and their entries, which have no number yet."""
         self._replays: dict[int, Earlier] = {}
@@ -262,15 +266,16 @@ class _Batch:
         if item.once is not None:
             key = item.once.scope, item.once.key
             if (known := idempotency.same(item.once, self._earlier.get(key))) is not None:
-                if key in self._granted:
-                    self._again[place] = self._granted[key]
-                else:
-                    self._replays[place] = known
+                self._replays[place] = known
+                return
+            if (granted := self._granted.get(key)) is not None:
+                idempotency.same(item.once, granted[1])
+                self._again[place] = granted[0]
                 return
         at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
         moment = min(at, tx.now_ns)  # a price that is planned may still be withdrawn
         calls = [(model, tokens, _bounded(prices.at(model, moment).cost(tokens))) for model, tokens in used]
-        cost = _bounded(sum(call[2] for call in calls))
+        cost = calls[0][2] if len(calls) == 1 else _bounded(sum(call[2] for call in calls))
         account = self._accounts.get(item.user_id)
         if account is None:
             raise UnknownAccount(item.user_id)
@@ -298,8 +303,7 @@ class _Batch:
         self._taken[account.id] = self._taken.get(account.id, 0) + cost
         self._booked.append((place, item, cost, rows))
         if item.once is not None:
-            self._earlier[key] = idempotency.Earlier(item.once.fingerprint, None, None)
-            self._granted[key] = place
+            self._granted[key] = place, item.once
 
     def write(self) -> dict[int, Receipt]:
         """Write what was granted; the receipts by the charges' places."""
@@ -318,10 +322,11 @@ class _Batch:
             )
             if item.once is not None:
                 done.append((item.once, first[0], _answer("active", ids)))
-        tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
-        tx.many(_CHARGED, entries)
-        idempotency.remember_all(tx, done)
-        self._uses.write(tx)
+        if entries:
+            tx.many(_TAKEN, [(taken, taken, account) for account, taken in self._taken.items()])
+            tx.many(_CHARGED, entries)
+            idempotency.remember_all(tx, done)
+            self._uses.write()
         for place, granted in self._again.items():
             receipts[place] = receipts[granted]._replace(replayed=True)
         return receipts
@@ -329,7 +334,7 @@ class _Batch:
     def _new_numbers(self) -> Iterator[int]:
         """For entries."""
         found = self._numbers or self._tx.rows(*_numbers(self._tx, sum(len(rows) for *_charge, rows in self._booked)))
-        return count(found[0][1]) if self._tx.is_sqlite else iter([number for _version, number in found])
+        return count(found[0][2]) if self._tx.is_sqlite else iter([number for *_known, number in found])
 
 
 _TAKEN = "UPDATE account SET balance = balance - ?, total_consumed = total_consumed + ? WHERE id = ?"
@@ -419,10 +424,10 @@ def settle(
         **_asked(upstream),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    uses = Uses()
+    uses = Uses(tx, [account.id] if account.is_full else [])
     uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
     others_written = _deduct(tx, account, balance, calls, actor, tx.now_ns, uses)
-    uses.write(tx)
+    uses.write()
     return _done(tx, once, user_id, account.status, entry, *others_written)
 
 
@@ -500,9 +505,9 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         _open_hold(tx, entry_id)
     if entry.type == "reversal" and (charge_id := tx.connection().scalar(_CHARGED_ANEW, {"id": entry_id})) is not None:
         raise Conflict(NOT_BY_ITSELF, entry_id=entry_id, charge_id=charge_id)
-    uses = Uses()
+    uses = Uses(tx, [account.id] if account.is_full else [])
     row = _reverse(tx, account, entry, reason, actor, uses)
-    uses.write(tx)
+    uses.write()
     return _done(tx, once, user_id, account.status, row)
 
 
@@ -533,7 +538,7 @@ def reprice(
     cost = _bounded(pricing.charged_at(tx, price_id).cost(tokens))
     if cost == entry.cost:
         raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
-    uses = Uses()
+    uses = Uses(tx, [account.id] if account.is_full else [])
     reversal = _reverse(tx, account, entry, reason, actor, uses)
     account = account._replace(balance=reversal["balance_after"])
     balance = _move(tx, account, -cost, consumed=cost)
@@ -544,7 +549,7 @@ def reprice(
     # The sums by the moment of reversals leave the call's period as it was: there only the difference counts, now.
     for sign, at in ((-1, entry.created_at_ns), (1, tx.now_ns)):
         uses.add(account.id, entry.model_id, at, sign * cost, sign, tokens, _yuan(asked), UNDONE_AT_REVERSAL)
-    uses.write(tx)
+    uses.write()
     return _done(tx, once, user_id, account.status, reversal, charge)
 
 
@@ -742,9 +747,9 @@ def _locks(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, Sequence
     """What locks accounts' rows, in one order everywhere, so that two batches never wait for each other: `user_ids` sorted."""
     return [
         (
-            f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE) FROM account "
+            f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN} FROM account "
             f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}",
-            (tx.now_ns, *some),
+            (tx.now_ns, tx.now_ns // sums.QUARTER_NS, sums.BUSY_CALLS, *some),
         )
         for some in chunks(user_ids)
     ]
@@ -756,12 +761,13 @@ def _locked_rows(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[str, _Locke
 
 
 def _numbers(tx: Transaction, most: int) -> tuple[str, Sequence[Any]]:
-    """What to ask for the prices' version and the numbers of new entries: the first of them on SQLite, where nobody else
-    writes meanwhile, else `most`."""
+    """What to ask for the prices' version, whether there is something to close (see sums.py), and the numbers of new entries:
+    the first of them on SQLite, where nobody else writes meanwhile, else `most`."""
+    known, quarter = f"version, {sums.TO_CLOSE.format('?')}", tx.now_ns // sums.QUARTER_NS
     if tx.is_sqlite:
-        return "SELECT version, (SELECT coalesce(max(id), 0) + 1 FROM entry) FROM price_version", ()
+        return f"SELECT {known}, (SELECT coalesce(max(id), 0) + 1 FROM entry) FROM price_version", (quarter,)
     new = "nextval(pg_get_serial_sequence('entry', 'id'))"
-    return f"SELECT version, {new} FROM price_version CROSS JOIN generate_series(1, ?)", (most,)
+    return f"SELECT {known}, {new} FROM price_version CROSS JOIN generate_series(1, ?)", (quarter, most)
 
 
 def _locked(tx: Transaction, user_id: str) -> _Locked:
@@ -775,7 +781,7 @@ def _without_due(tx: Transaction, account: _Locked) -> _Locked:
     """A locked account once what has expired is written down."""
     _expire(tx, account)
     ((balance,),) = tx.rows("SELECT balance FROM account WHERE id = ?", (account.id,))
-    return _Locked(account.id, balance, account.status)
+    return account._replace(balance=balance, due=False)
 
 
 def _lock(tx: Transaction, user_id: str, once: Once | None = None) -> _Locked:
@@ -957,6 +963,8 @@ def _receipt(tx: Transaction, known: Earlier) -> Receipt:
 
 def _receipts(tx: Transaction, known: Sequence[Earlier]) -> list[Receipt]:
     """The first receipts of requests that come again, in their order."""
+    if not known:
+        return []
     answers = [json.loads(one.answer) if one.answer else "active" for one in known]
     statuses = [answer["status"] if isinstance(answer, dict) else answer for answer in answers]
     others = [tuple(answer["other_ids"]) if isinstance(answer, dict) else () for answer in answers]

@@ -274,6 +274,33 @@ class UsageSum(SQLModel, table=True):
     """毫: what those calls cost here."""
 
 
+class UsageOpen(SQLModel, table=True):
+    """What an account used of a model in a quarter of an hour, as far as it isn't in usage_sum yet: a call of the quarter under
+    way is added here alone, and the first write after its end moves it there."""
+
+    __tablename__ = "usage_open"
+    __table_args__ = (
+        # On Postgres a row that changes stays in its page while there is room.
+        {"sqlite_with_rowid": False, "postgresql_with": {"fillfactor": 50}},
+    )
+
+    quarter: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    """Counted from the epoch."""
+    account_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    model_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
+    cost: Hao = Field(sa_column=_int())
+    """毫; this and the rest as in usage_sum."""
+    calls: int = Field(sa_column=_int())
+    prompt_tokens: int = Field(sa_column=_int())
+    cached_tokens: int = Field(sa_column=_int())
+    cache_creation_tokens: int = Field(sa_column=_int())
+    completion_tokens: int = Field(sa_column=_int())
+    reasoning_tokens: int = Field(sa_column=_int())
+    priced_extras: int = Field(sa_column=_int())
+    upstream_yuan: int = Field(sa_column=_int())
+    upstream_cost: Hao = Field(sa_column=_int())
+
+
 MODEL, ACCOUNT, BOTH = range(3)
 """What a sum is of."""
 USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL = range(3)

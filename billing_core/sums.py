@@ -5,6 +5,11 @@ are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 d
 only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has
 few entries to read. What reversals undo is rare, and kept in every length. Where sums don't reach, at the ends of a stretch,
 the calls themselves are added up, found by their account and time.
+
+A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open`: the rest
+would be nine pages of the file. The first write after the quarter's end closes it, by adding its rows to all of the sums above;
+an account's rows are closed before that, where they hold so many calls that it would be busy. So what was used is what the sums
+hold and what is open, at any moment.
 """
 
 import operator
@@ -12,7 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
-from .database import Transaction, marks
+from .database import Transaction
 from .models import ACCOUNT, BOTH, MODEL, USAGE_SUMS, USED
 from .money import Hao
 from .tokens import KINDS, PRICED_IN_SQL, Tokens
@@ -33,6 +38,10 @@ SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_
 """What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
 
 Key = tuple[int, ...]
+Opened = dict[tuple[int, int, int], Sequence[int]]
+"""What is added to SUMS of the quarter under way, by quarter, account and model."""
+Kept = dict[tuple[int, int, int, int], Sequence[int]]
+"""And of others, by quarter, account, model and kind."""
 K = TypeVar("K")
 
 
@@ -40,14 +49,14 @@ K = TypeVar("K")
 
 
 class Uses:
-    """What a transaction adds to the sums, to be written when its entries are. `known`: what calls_now found, in it, of the
-    accounts in the period `now`."""
+    """What a transaction adds to the sums, to be written when its entries are. `full`: accounts that it has locked of which much
+    is open (see MUCH_IS_OPEN); `to_close`: whether quarters that have ended are, where that is known (see TO_CLOSE)."""
 
-    def __init__(self, now: int | None = None, known: Iterable[tuple[int, int]] = ()) -> None:
-        self._added: dict[Key, Sequence[int]] = {}
-        """By account, model, quarter of an hour and kind."""
-        self._now = now
-        self._known = {(account, now): calls for account, calls in known if now is not None}
+    def __init__(self, tx: Transaction, full: Iterable[int] = (), to_close: bool | None = None) -> None:
+        self._tx, self._full, self._to_close = tx, list(full), to_close
+        self._now = tx.now_ns // QUARTER_NS
+        self._opened: Opened = {}
+        self._kept: Kept = {}
 
     def add(
         self,
@@ -61,41 +70,24 @@ class Uses:
         kind: int = USED,
     ) -> None:
         """Add a call (`calls` 1), or what was undone of one (-1), at a moment."""
-        plus(
-            self._added, (account_id, model_id, at_ns // QUARTER_NS, kind), of_call(cost, calls, tokens, upstream_yuan)
-        )
+        quarter, numbers = at_ns // QUARTER_NS, of_call(cost, calls, tokens, upstream_yuan)
+        if quarter == self._now and kind == USED:
+            plus(self._opened, (quarter, account_id, model_id), numbers)
+        else:
+            plus(self._kept, (quarter, account_id, model_id, kind), numbers)
 
-    def write(self, tx: Transaction) -> None:
-        """Add all of it to the sums that are kept."""
-        made: dict[tuple[int, int], int] = {}
-        for (account, _model, quarter, kind), (_cost, calls, *_tokens) in self._added.items():
-            if kind == USED:
-                place = (account, quarter // LONG)
-                made[place] = made.get(place, 0) + calls
-        before = self._known | _calls(tx, [place for place in made if place[1] != self._now])
-        quarters: dict[Key, Sequence[int]] = {
-            (BOTH, quarter, account, model, kind, 0): numbers
-            for (account, model, quarter, kind), numbers in self._added.items()
-        }
-        for (account, model, quarter, kind), numbers in self._added.items():
-            plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
-            plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
-        rows: dict[Key, Sequence[int]] = {}
-        for (of, quarter, who, what, kind, part), numbers in quarters.items():
-            lengths = KEPT[of] if kind == USED else UNDONE[of]
-            if of == BOTH and kind == USED and before.get((who, quarter // LONG), 0) >= BUSY_CALLS:
-                lengths += BUSY
-            for length in lengths:
-                plus(rows, (of, length, quarter // length, who, what, kind, part), numbers)
-        every = [(*key, *rows[key]) for key in sorted(rows)]
-        if tx.is_sqlite:
-            tx.many(_ADD, every)
-        elif every:
-            tx.many(_ADD_COLUMNS, [[f"{{{','.join(map(str, column))}}}" for column in zip(*every, strict=True)]])
-        for (account, period), calls in made.items():
-            if before.get((account, period), 0) < BUSY_CALLS <= before.get((account, period), 0) + calls:
-                for length in BUSY:
-                    tx.rows(_BECAME_BUSY, (length, length * QUARTER_NS, account, *_span(LONG, period)))
+    def write(self) -> None:
+        """Add all of it to what is open and to the sums that are kept, and close what has ended."""
+        tx, opened, kept = self._tx, self._opened, self._kept
+        if self._to_close is None:
+            ((self._to_close,),) = tx.rows(f"SELECT {TO_CLOSE.format('?')}", (self._now,))
+        if self._to_close:
+            _close(tx, self._now, kept)
+        if self._full:
+            _take(tx, f"account_id IN ({_listed(self._full)})", (), kept)
+        if kept:
+            _keep(tx, kept, opened)
+        _add(tx, _ADD_OPEN, [(*key, *opened[key]) for key in sorted(opened)])
 
 
 def of_call(cost: Hao, calls: int, tokens: Tokens, upstream_yuan: int | None) -> list[int]:
@@ -115,35 +107,95 @@ def plus(so_far: dict[K, Sequence[int]], key: K, numbers: Sequence[int]) -> None
     so_far[key] = numbers if known is None else tuple(map(operator.add, known, numbers))
 
 
-_ADD = (
-    f"INSERT INTO usage_sum ({', '.join((*KEY, *SUMS))}) VALUES ({', '.join('?' * len(KEY + SUMS))}) "
-    f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {', '.join(f'{name} = usage_sum.{name} + excluded.{name}' for name in SUMS)}"
-)
-_ADD_COLUMNS = re.sub(r"VALUES \(.*?\)", f"SELECT * FROM unnest({', '.join(['?::bigint[]'] * len(KEY + SUMS))})", _ADD)
-"""The same on Postgres, which takes many rows as an array a column in a tenth of the time."""
-_ADD_SELECTED = re.sub(r"VALUES \(.*?\)", "{}", _ADD)
-_NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
-_TO_ACCOUNT = (
-    f"SELECT {ACCOUNT}, long, %(quarter)s::bigint / long, taken.id, 0, {USED}, 0, {_NUMBERS} "
-    f"FROM taken CROSS JOIN (VALUES {', '.join(f'({long})' for long in KEPT[ACCOUNT])}) AS kept(long)"
-)
-_TO_OTHERS = (
-    f"SELECT what, long, %(quarter)s::bigint / long, CASE what WHEN {MODEL} THEN 0 ELSE taken.id END, %(model_id)s::bigint, "
-    f"{USED}, CASE what WHEN {MODEL} THEN %(slot)s::bigint ELSE 0 END, {_NUMBERS} "
-    f"FROM taken JOIN account_sums ON account_sums.length = {LONG} JOIN (VALUES "
-    + ", ".join(
-        [f"({of}, {long}, 0)" for of in (MODEL, BOTH) for long in KEPT[of]] + [f"({BOTH}, {long}, 1)" for long in BUSY]
+def _close(tx: Transaction, now: int, kept: Kept) -> None:
+    """Take what is open of quarters that have ended, to be kept: on Postgres of those accounts that nobody else writes to."""
+    which = "quarter < ?"
+    if not tx.is_sqlite:  # what an account's sums hold changes with its row locked
+        whose = f"SELECT account_id FROM usage_open WHERE {which}"
+        free = tx.rows(f"SELECT id FROM account WHERE id IN ({whose}) FOR NO KEY UPDATE SKIP LOCKED", (now,))
+        which += f" AND account_id IN ({_listed(account for (account,) in free)})"
+    _take(tx, which, (now,), kept)
+
+
+def _take(tx: Transaction, which: str, parameters: Sequence[Any], kept: Kept) -> None:
+    """Move what is open."""
+    query = f"DELETE FROM usage_open WHERE {which} RETURNING {', '.join((*_OPEN_KEY, *SUMS))}"
+    for quarter, account, model, *numbers in tx.rows(query, parameters):
+        plus(kept, (quarter, account, model, USED), numbers)
+
+
+def _keep(tx: Transaction, kept: Kept, opened: Opened) -> None:
+    """Add to the sums that are kept. Of whoever becomes busy by it nothing stays open: its finer sums are what its entries say."""
+    calls, became_busy = _busy(tx, kept)
+    if became_busy:
+        whose = {account for account, _period in became_busy}
+        for key in [key for key in opened if key[1] in whose]:
+            plus(kept, (*key, USED), opened.pop(key))
+        _take(tx, f"account_id IN ({_listed(whose)})", (), kept)
+        calls, became_busy = _busy(tx, kept)
+    quarters: dict[Key, Sequence[int]] = {
+        (BOTH, quarter, account, model, kind, 0): numbers for (quarter, account, model, kind), numbers in kept.items()
+    }
+    for (quarter, account, model, kind), numbers in kept.items():
+        plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
+        plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
+    rows: dict[Key, Sequence[int]] = {}
+    for (of, quarter, who, what, kind, part), numbers in quarters.items():
+        lengths = KEPT[of] if kind == USED else UNDONE[of]
+        if of == BOTH and kind == USED and calls.get((who, quarter // LONG), 0) >= BUSY_CALLS:
+            lengths += BUSY
+        for length in lengths:
+            plus(rows, (of, length, quarter // length, who, what, kind, part), numbers)
+    _add(tx, _ADD, [(*key, *rows[key]) for key in sorted(rows)])
+    for account, period in became_busy:
+        for length in BUSY:
+            tx.rows(_BECAME_BUSY, (length, length * QUARTER_NS, account, *_span(LONG, period)))
+
+
+def _busy(tx: Transaction, kept: Kept) -> tuple[dict[tuple[int, int], int], list[tuple[int, int]]]:
+    """Of accounts in periods of LONG: the calls that their sums hold, and those that become busy by what is added."""
+    more: dict[tuple[int, int], int] = {}
+    for (quarter, account, _model, kind), (_cost, calls, *_tokens) in kept.items():
+        if kind == USED:
+            place = (account, quarter // LONG)
+            more[place] = more.get(place, 0) + calls
+    so_far = _calls(tx, more)
+    return so_far, [
+        place for place, calls in more.items() if so_far.get(place, 0) < BUSY_CALLS <= so_far.get(place, 0) + calls
+    ]
+
+
+def _add(tx: Transaction, query: str, rows: Sequence[Sequence[int]]) -> None:
+    if tx.is_sqlite or not rows:
+        tx.many(query, rows)
+    else:  # many rows as an array a column take a tenth of the time
+        columns = [f"{{{','.join(map(str, column))}}}" for column in zip(*rows, strict=True)]
+        tx.many(_VALUES.sub(f"SELECT * FROM unnest({', '.join(['?::bigint[]'] * len(columns))})", query), [columns])
+
+
+def _adding(table: str, key: Sequence[str]) -> str:
+    return (
+        f"INSERT INTO {table} ({', '.join((*key, *SUMS))}) VALUES ({', '.join('?' * (len(key) + len(SUMS)))}) "
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = {table}.{name} + excluded.{name}' for name in SUMS)}"
     )
-    + ") AS kept(what, long, if_busy) ON if_busy = 0 OR account_sums.calls > %(busy_calls)s"
+
+
+_VALUES = re.compile(r"VALUES \(.*?\)")
+_ADD = _adding("usage_sum", KEY)
+_OPEN_KEY = ("quarter", "account_id", "model_id")
+_ADD_OPEN = _adding("usage_open", _OPEN_KEY)
+MUCH_IS_OPEN = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = ? AND account_id = account.id AND calls >= ?)"
+"""SQL: whether so much of an account is open in a quarter (the first parameter) that it would be busy (BUSY_CALLS, the second).
+While it isn't, its calls are read one by one."""
+TO_CLOSE = "EXISTS (SELECT 1 FROM usage_open WHERE quarter < {})"
+"""SQL: whether quarters are open that have ended."""
+_NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
+AT_ONCE = _VALUES.sub(
+    f"SELECT %(quarter)s::bigint, taken.id, %(model_id)s::bigint, {_NUMBERS} FROM taken",
+    f"{_ADD_OPEN} RETURNING usage_open.calls",
 )
-AT_ONCE = f"""
-account_sums AS (
-    {_ADD_SELECTED.format(_TO_ACCOUNT)} RETURNING length, calls
-), other_sums AS (
-    {_ADD_SELECTED.format(_TO_OTHERS)}
-)"""
-"""What adds a call to the sums within a statement on Postgres: of the account `taken.id`, which it has locked. Whoever becomes
-busy by it is found by `account_sums.calls`."""
+"""What adds a call to what is open within a statement on Postgres, of the account `taken.id`, which it has locked; how many calls
+of its model are open then."""
 _OF_ENTRIES = {
     "calls": "1",
     **{f"{kind}_tokens": f"coalesce(e.{kind}_tokens, 0)" for kind in KINDS},
@@ -174,16 +226,6 @@ def _span(length: int, period: int) -> tuple[int, int]:
 def long_period(at_ns: int) -> int:
     """The period of LONG that a moment is in."""
     return at_ns // QUARTER_NS // LONG
-
-
-def calls_now(period: int, user_ids: Sequence[str]) -> tuple[str, Sequence[Any]]:
-    """What to ask for the calls of accounts in a period of LONG: by account, none where there is no sum yet."""
-    return (
-        f"SELECT s.account_id, s.calls FROM account a JOIN usage_sum s ON s.of = {ACCOUNT} AND s.length = {LONG} "
-        f"AND s.period = ? AND s.account_id = a.id AND s.model_id = 0 AND s.kind = {USED} "
-        f"WHERE a.user_id IN ({marks(len(user_ids))})",
-        (period, *user_ids),
-    )
 
 
 def _calls(tx: Transaction, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
@@ -223,14 +265,16 @@ def used(
     quarters = [(place, start // QUARTER_NS, end // QUARTER_NS) for place, (start, end) in enumerate(spans)]
     reading = _Reading(tx, columns, of, accounts, models)
     sums, rest = _cut(quarters, KEPT[of])
+    middles: list[_Span] = []
     if of == BOTH:
         ends = [part for span in rest for part in _split(*span)]
         more, rest = _cut(ends, BUSY)
         sums += more
         shortest = BUSY[-1]
         middles = [(place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends]
-        reading.calls(middles, _NOT_BUSY)
+        reading.calls(middles, busy=False)
     reading.calls(rest)
+    reading.open(quarters, rest, middles)
     kinds = () if undone is None else (undone,)
     reading.sums(sums, (USED, *kinds))
     if kinds:
@@ -244,10 +288,9 @@ Found = dict[tuple[int, int, int], Sequence[int]]
 _Span = tuple[int, int, int]
 _APART = 2**40
 """More than there are accounts or models: place × _APART + number is both in one, which SQLite sorts more quickly than two."""
-_NOT_BUSY = (
-    f" AND NOT EXISTS (SELECT 1 FROM usage_sum b WHERE b.of = {ACCOUNT} AND b.length = {LONG} "
-    f"AND b.period = start / {LONG * QUARTER_NS} AND b.account_id = a.id AND b.model_id = 0 AND b.kind = {USED} "
-    "AND b.calls >= {busy}{alone})"
+_IS_BUSY = (
+    f"EXISTS (SELECT 1 FROM usage_sum b WHERE b.of = {ACCOUNT} AND b.length = {LONG} AND b.period = {{period}} "
+    f"AND b.account_id = {{account}} AND b.model_id = 0 AND b.kind = {USED} AND b.calls >= {{calls}}{{alone}})"
 )
 
 
@@ -282,8 +325,9 @@ class _Reading:
                 f"s.of = {self._of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only}",
             )  # fmt: skip
 
-    def calls(self, spans: Iterable[_Span], unless: str = "") -> None:
-        """Add what the calls within spans (place, from, to, in quarters) used."""
+    def calls(self, spans: Iterable[_Span], *, busy: bool = True) -> None:
+        """Add what the calls within spans (place, from, to, in quarters) used; but for those of `busy` accounts, where that is
+        False."""
         pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
         if pieces:
             self._add(
@@ -292,8 +336,43 @@ class _Reading:
                 "piece CROSS JOIN account a", "entry e",
                 "e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
                 f"AND e.type IN ('deduct', 'settle'){_among('e.model_id', self._models)}",
-                _among("a.id", self._accounts) + unless.format(busy=BUSY_CALLS, alone=_alone(self._tx)),
+                _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG * QUARTER_NS}', 'a.id')}"),
             )  # fmt: skip
+
+    def open(self, spans: Sequence[_Span], called: Sequence[_Span], called_if_idle: Sequence[_Span]) -> None:
+        """Add what is open within spans, but where its calls have been added: within `called`, and within `called_if_idle` those
+        of accounts that aren't busy."""
+        if not spans:
+            return
+        account, model, busy, by = "account_id", "model_id", "TRUE", " GROUP BY 1, 3, 4"
+        numbers = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in self._columns)
+        if self._of == MODEL:
+            account = "0"
+        elif self._of == ACCOUNT:
+            model = "0"
+        else:
+            busy, numbers, by = (
+                self._is_busy(f"usage_open.quarter / {LONG}", "usage_open.account_id"),
+                ", ".join(self._columns),
+                "",
+            )
+        rows = self._tx.rows(
+            f"SELECT quarter, {busy}, {account}, {model}, {numbers} FROM usage_open WHERE quarter >= ? AND quarter < ?"
+            f"{_among('account_id', self._accounts)}{_among('model_id', self._models)}{by}",
+            (min(start for _place, start, _end in spans), max(end for _place, _start, end in spans)),
+        )
+        places = {
+            quarter: (_places(spans, quarter) - _places(called, quarter), _places(called_if_idle, quarter))
+            for quarter in {row[0] for row in rows}
+        }
+        for row in rows:
+            quarter, is_busy, account_id, model_id = row[:4]
+            within, unless_idle = places[quarter]
+            for place in within if is_busy else within - unless_idle:
+                plus(self.found, (place, account_id, model_id), row[4:])
+
+    def _is_busy(self, period: str, account: str) -> str:
+        return _IS_BUSY.format(period=period, account=account, calls=BUSY_CALLS, alone=_alone(self._tx))
 
     def _add(
         self, pieces: str, of: tuple[str, str], numbers: str, each: str, table: str, which: str, where: str = ""
@@ -307,6 +386,11 @@ class _Reading:
         ):
             place, number = divmod(row[0], _APART)
             plus(self.found, (place, number, 0) if self._of == ACCOUNT else (place, row[1], number), row[2:])
+
+
+def _places(spans: Iterable[_Span], quarter: int) -> set[int]:
+    """Of those spans (place, from, to, in quarters) that a quarter lies in."""
+    return {place for place, start, end in spans if start <= quarter < end}
 
 
 def looked_up(tx: Transaction, each: str, table: str, which: str) -> str:

@@ -130,8 +130,9 @@ class Tokens:
 
     def __post_init__(self) -> None:
         counts = self.prompt, self.completion, self.cached, self.cache_creation, self.reasoning
-        for name, count in zip(_FIELDS, counts, strict=True):
-            _check(count, name, _NO_COUNT)
+        for place, count in enumerate(counts):
+            if type(count) is not int or not 0 <= count <= MOST:
+                _check(count, _FIELDS[place], _NO_COUNT)
         if self.cached + self.cache_creation > self.prompt:
             message = N_(
                 "cached_tokens and cache_creation_tokens are more than prompt_tokens, which they are parts of: "

@@ -186,8 +186,10 @@ def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[
         ever = f"generate_series({sums.long_period(EARLIEST_NS)}, {sums.long_period(tx.now_ns) + 1}) number"
         source = sums.looked_up(tx, ever, "usage_sum s", f"{which} AND s.period = number")
     rows = tx.rows(
-        f"SELECT DISTINCT s.model_id, s.kind, CASE WHEN s.period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM {source}",
-        (first, last),
+        f"SELECT DISTINCT s.model_id, s.kind, CASE WHEN s.period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM {source} UNION "
+        f"SELECT model_id, {USED}, CASE WHEN quarter / {sums.LONG} BETWEEN ? AND ? THEN 1 ELSE 0 END FROM usage_open "
+        "WHERE priced_extras > 0",
+        (first, last, first, last),
     )
     priced = {model for model, kind, _within in rows if kind == USED}
     return {model for model, kind, within in rows if within and (kind == USED or model in priced)} & set(models)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
+from conftest import Clock
 
 from billing_core import sums
 from billing_core.database import Database, Transaction
@@ -22,8 +23,9 @@ Sums = dict[Key, Numbers]
 """NUMBERS by key, but for rows that hold nothing but zeros."""
 
 
-def sums_of(entries: Iterable[Any]) -> Sums:
-    """The sums of these entries, rows with the columns of `entry`."""
+def sums_of(entries: Iterable[Any], open_calls: dict[tuple[int, int], int] | None = None) -> Sums:
+    """The sums of these entries, rows with the columns of `entry`. Who is busy doesn't depend on `open_calls`, by account and
+    period of LONG."""
     by_id = {row.id: row for row in entries}
     used = [row for row in by_id.values() if row.type in ("deduct", "settle")]
     found: dict[Key, list[int]] = {}
@@ -33,7 +35,7 @@ def sums_of(entries: Iterable[Any]) -> Sums:
         so_far = found.setdefault((of, length, _period(at_ns, length), account, model, kind), [0] * len(NUMBERS))
         so_far[:] = map(sum, zip(so_far, numbers, strict=True))
 
-    calls: dict[tuple[int, int], int] = {}
+    calls = {place: -number for place, number in (open_calls or {}).items()}
     for row in used:
         long = (row.account_id, _period(row.created_at_ns, sums.LONG))
         calls[long] = calls.get(long, 0) + 1
@@ -76,29 +78,59 @@ def _numbers(call: Any, cost: int, sign: int) -> Numbers:
     return (cost, sign, *tokens, priced, sign * call.upstream_yuan if known else 0, cost if known else 0)
 
 
+def opened(db: Database) -> list[tuple[int, ...]]:
+    """What `usage_open` holds: quarter, account, model and NUMBERS."""
+    columns = ", ".join(("quarter", "account_id", "model_id", *NUMBERS))
+    return [tuple(row) for row in db.read(lambda tx: tx.rows(f"SELECT {columns} FROM usage_open"))]
+
+
 def expected(db: Database) -> Sums:
-    """What `usage_sum` should hold."""
-    return sums_of(db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM entry ORDER BY id")).all()))
+    """What `usage_sum` and `usage_open` should hold together."""
+    calls: dict[tuple[int, int], int] = {}
+    for quarter, account, _model, _cost, number, *_rest in opened(db):
+        place = (account, quarter // sums.LONG)
+        calls[place] = calls.get(place, 0) + number
+    entries = db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM entry ORDER BY id")).all())
+    return sums_of(entries, calls)
 
 
 def kept(db: Database) -> Sums:
-    """What `usage_sum` holds."""
+    """What they hold together."""
     found: dict[Key, Numbers] = {}
+
+    def add(key: Key, numbers: Numbers) -> None:
+        found[key] = tuple(map(sum, zip(found.get(key, (0,) * len(NUMBERS)), numbers, strict=True)))
+
     columns = ", ".join((*KEYS, "slot", *NUMBERS))
     for row in db.read(lambda tx: tx.connection().execute(sa.text(f"SELECT {columns} FROM usage_sum")).all()):
-        key, slot, numbers = tuple(row[:6]), row[6], tuple(row[7:])
-        assert slot == 0 or row.of == MODEL
-        found[key] = tuple(map(sum, zip(found.get(key, (0,) * len(NUMBERS)), numbers, strict=True)))
+        assert row.slot == 0 or row.of == MODEL
+        add(tuple(row[:6]), tuple(row[7:]))
+    closed = dict(found)
+    for quarter, account, model, *numbers in opened(db):
+        calls = closed.get((ACCOUNT, sums.LONG, quarter // sums.LONG, account, 0, USED), (0, 0))[1]
+        for of, who, what in ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model)):
+            busy = sums.BUSY if of == BOTH and calls >= sums.BUSY_CALLS else ()
+            for length in (*sums.KEPT[of], *busy):
+                add((of, length, quarter // length, who, what, USED), tuple(numbers))
     return {key: numbers for key, numbers in found.items() if any(numbers)}
+
+
+def close(db: Database, clock: Clock) -> None:
+    """Nothing is open any more, and a quarter of an hour has passed."""
+    clock.forward(seconds=900)
+    db.write(lambda tx: sums.Uses(tx).write())
+    assert opened(db) == []
 
 
 def write(db: Database) -> None:
     """Make `usage_sum` what it should be."""
-    rows = [(*key, 0, *numbers) for key, numbers in expected(db).items()]
+    entries = db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM entry ORDER BY id")).all())
+    rows = [(*key, 0, *numbers) for key, numbers in sums_of(entries).items()]
     columns = (*KEYS, "slot", *NUMBERS)
 
     def put(tx: Transaction) -> None:
         tx.connection().execute(sa.text("DELETE FROM usage_sum"))
+        tx.connection().execute(sa.text("DELETE FROM usage_open"))
         if rows:
             tx.connection().execute(
                 sa.text(f"INSERT INTO usage_sum ({', '.join(columns)}) VALUES (:{', :'.join(columns)})"),

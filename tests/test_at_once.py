@@ -122,12 +122,31 @@ def test_on_postgres_it_is_one_statement(team: Database, at_once: list[list[Any]
     if team.is_sqlite:
         assert at_once == []
         return
-    # The third call is the one by which she becomes busy.
-    assert [[row[0] for row in found] for found in at_once[:3]] == [done[:1], [], done[2:]]
-    assert [len(found) for found in at_once] == [1, 0, 1, 1]
+    assert [[row[0] for row in found] for found in at_once[:3]] == [[done[0]], [done[1]], []]
+    # Three calls are open then; the fourth closes them.
+    assert [len(found) for found in at_once] == [1, 1, 0, 1]
     at_once.clear()
     assert charge(team, once=once("2")).replayed
     assert at_once == [[]]
+
+
+def test_the_first_charge_after_a_quarter_of_an_hour_closes_it(
+    team: Database, at_once: list[list[Any]], clock: Clock
+) -> None:
+    team.write(accounts.add, "bob", "Bob", actor=SHELL)
+    for key in "12":
+        charge(team, once=once(key), allow_debt=True)
+        charge(team, "bob", once=once(f"bob {key}"), allow_debt=True)
+    at_once.clear()
+    clock.forward(seconds=900)
+    charge(team, once=once("3"), allow_debt=True)
+    charge(team, once=once("4"), allow_debt=True)
+    assert [len(found) for found in at_once] == ([] if team.is_sqlite else [0, 1])
+    ann = team.read(accounts.find, "ann").id
+    now = clock() // sums.QUARTER_NS
+    opened = team.read(lambda tx: tx.rows("SELECT quarter, account_id, calls FROM usage_open"))
+    assert opened == [(now, ann, 2)]
+    assert check(team) == []
 
 
 def test_without_a_key_or_with_more_to_do_it_goes_step_by_step(

@@ -24,6 +24,7 @@ from billing_core.errors import BillingError, Conflict, DatabaseUnavailable, Unk
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
 from billing_core.models import Entry, Price
+from billing_core.sums import QUARTER_NS, Uses
 from billing_core.tokens import Tokens
 
 CALL = ("m", Tokens(1000, 10))
@@ -120,7 +121,7 @@ class Owners:
         found = re.match(r"(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)|SELECT .* FROM (\w+) .*FOR UPDATE", statement)
         if found is None or (table := found[1] or found[2]) == "idempotency":
             return set()
-        assert table in ("account", "entry", "hold", "usage_sum"), statement
+        assert table in ("account", "entry", "hold", "usage_sum", "usage_open"), statement
         users = set()
         for name, value in parameters.items():
             match re.sub(r"_\d+$", "", name), table:
@@ -130,7 +131,7 @@ class Owners:
                     users |= {self.accounts[value]} if value else set()  # 0: a sum of everybody's
                 case ("precharge_id", "hold") if statement.startswith("UPDATE"):
                     users.add(self.holds[value])
-        assert users or table == "usage_sum", (statement, parameters)
+        assert users or table in ("usage_sum", "usage_open"), (statement, parameters)
         return users
 
     def in_turn(self, transaction: list[Statement]) -> list[str]:
@@ -184,12 +185,13 @@ def test_a_write_is_one_transaction_on_one_accounts_rows(
     open_one, expired = hold(team, "ann", 900), [("ann", hold(team, "ann", 60 + n)) for n in range(due)]
     hold(team, "bob", 60)
     clock.forward(seconds=600)
+    team.write(lambda tx: Uses(tx).write())  # closes the quarter of an hour that has ended
     owners = Owners.of(team)
     with transactions(team) as begun:
         OPERATIONS[operation](team, open_one, call)
     assert len(begun) == 1
     assert owners.in_turn(begun[0]) == ["ann"]
-    statements = [one for one, _ in begun[0] if "INTO usage_sum" not in one]  # of which one has many rows
+    statements = [one for one, _ in begun[0] if "INTO usage_" not in one]  # of which one has many rows
     assert len(statements) <= (16 if due == 0 else 20 + 3 * due)
     assert [one for one in ended(team) if one != ("ann", open_one)] == expired
     assert not check(team)
@@ -219,6 +221,32 @@ def test_a_batch_locks_its_accounts_in_one_order_before_it_writes(team: Database
     assert entries[-1] - entries[0] == 3
     assert ended(team) == expired
     assert not check(team)
+
+
+def test_who_closes_a_quarter_of_an_hour_waits_for_nobody(postgres_database: str, clock: Clock) -> None:
+    """What is open of an account that somebody else is charging stays open until the next write."""
+    db = Database(f"{postgres_database}&options=-c%20lock_timeout%3D2000", clock=clock)
+    for user_id in ("ann", "bob", "cid"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+        db.write(ledger.charge, user_id, *CALL, actor=SHELL, allow_debt=True)
+    quarter = clock() // QUARTER_NS
+    clock.forward(seconds=900)
+
+    def opened() -> list[tuple[int, str]]:
+        query = "SELECT quarter, user_id FROM usage_open JOIN account ON account.id = account_id ORDER BY 1, 2"
+        return db.read(lambda tx: tx.rows(query))
+
+    def charge_bob_and_ann_meanwhile(tx: Transaction) -> None:
+        ledger.recharge(tx, "bob", 1, actor=SHELL)
+        db.write(ledger.charge, "ann", *CALL, actor=SHELL, allow_debt=True)
+        assert opened() == [(quarter, "bob"), (quarter + 1, "ann")]
+        assert not check(db)
+
+    db.write(charge_bob_and_ann_meanwhile)
+    db.write(ledger.charge, "cid", *CALL, actor=SHELL, allow_debt=True)
+    assert opened() == [(quarter + 1, "ann"), (quarter + 1, "cid")]
+    assert not check(db)
+    db.close()
 
 
 def test_accounts_do_not_wait_for_each_other(postgres_database: str, clock: Clock) -> None:
@@ -366,6 +394,7 @@ def test_with_thousands_of_holds_expiry_is_exact_and_costs_others_nothing(team: 
         elapsed = (clock.now_ns - team.read(lambda tx: accounts.find(tx, "ann").created_at_ns)) // 10**9
         left = team.read(lambda tx: ledger.balance(tx, accounts.find(tx, "ann")))
         assert left == before - sum(held[elapsed:])
+    team.write(lambda tx: Uses(tx).write())  # closes the quarters of an hour that have ended
     with transactions(team) as with_some_due:
         team.write(ledger.charge, "bob", *CALL, actor=SHELL)
     assert [len(each) for each in with_some_due] == [len(each) for each in without]

@@ -7,7 +7,7 @@ import pytest
 from conftest import NOON, Clock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sums_reference import NUMBERS, expected, kept
+from sums_reference import NUMBERS, expected, kept, opened
 
 from billing_core import accounts, ledger, pricing, stats, sums
 from billing_core import settings as our_settings
@@ -25,6 +25,8 @@ QUARTERS = st.one_of(
     st.integers(-3, 3), st.integers(-2 * LONG, 0), st.integers(-20 * LONG, 0), st.sampled_from([-LONG, -96, -16, -4, 0])
 )
 CALLS = st.tuples(st.sampled_from(["ann", "bob", "eve"]), st.sampled_from("ab"), QUARTERS, st.integers(0, 3))
+PAUSES = st.sampled_from([0, 0, 0, 0, 60, 900, 3 * 3600, 8 * 86_400])
+"""Seconds between two calls."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ def team(db: Database, ann: str) -> Database:
 
 
 def charge(db: Database, user_id: str, model: str, quarter: int, tokens: int) -> int:
-    at = min(NOON, (START + quarter) * QUARTER_NS + 7)
+    at = min(db.clock(), (db.clock() // QUARTER_NS + quarter) * QUARTER_NS + 7)
     done = db.write(
         ledger.charge,
         user_id,
@@ -76,7 +78,7 @@ def in_all(db: Database, spans: list[tuple[int, int]], of: int, undone: int, onl
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    calls=st.lists(CALLS, min_size=1, max_size=25),
+    calls=st.lists(st.tuples(CALLS, PAUSES), min_size=1, max_size=25),
     reversed_=st.sets(st.integers(0, 24), max_size=4),
     cuts=st.lists(QUARTERS, min_size=2, max_size=6, unique=True),
     days=st.integers(0, 9),
@@ -84,15 +86,20 @@ def in_all(db: Database, spans: list[tuple[int, int]], of: int, undone: int, onl
 def test_any_stretch_is_the_sum_of_its_entries(
     team: Database, clock: Clock, calls: list[Any], reversed_: set[int], cuts: list[int], days: int
 ) -> None:
-    numbers = [charge(team, *call) for call in calls]
+    numbers = []
+    for call, pause in calls:
+        clock.forward(seconds=pause)
+        numbers.append(charge(team, *call))
+    now = clock() // QUARTER_NS
     for place in sorted(reversed_ & set(range(len(calls)))):
         clock.forward(days=days)
         entry = team.write(ledger.reverse, numbers[place], "wrong", actor=SHELL).entry_id
         if place % 2:
             team.write(ledger.reverse, entry, "right after all", actor=SHELL)
     assert kept(team) == expected(team)
-    edges = sorted((START + cut) * QUARTER_NS for cut in cuts)
-    spans = [*pairwise(edges), (edges[0], (START + 10 * LONG) * QUARTER_NS)]
+    assert not check(team)
+    edges = sorted((now + cut) * QUARTER_NS for cut in cuts)
+    spans = [*pairwise(edges), (edges[0], (now + 10 * LONG) * QUARTER_NS)]
     for of in (MODEL, ACCOUNT, BOTH):
         for undone in (UNDONE_AT_CALL, UNDONE_AT_REVERSAL):
             for only in (None,) if of == MODEL else (None, [1], [2, 3]):
@@ -122,11 +129,47 @@ def test_finer_sums_are_kept_from_the_call_on_that_makes_an_account_busy(team: D
         assert kept(team) == expected(team)
 
 
-def test_a_batch_may_make_an_account_busy_at_once(team: Database) -> None:
-    used = [Charge("ann", "a", Tokens(1000, 0), allow_debt=True) for _ in range(7)]
-    assert all(isinstance(one, Receipt) for one in team.write(ledger.charge_many, used, actor=SHELL))
+def test_a_batch_may_make_an_account_busy_at_once(team: Database, clock: Clock) -> None:
+    late = [Charge("ann", "a", Tokens(1000, 0), NOON - 900 * 10**9, allow_debt=True) for _ in range(2)]
+    for used in (late, [one._replace(created_at_ns=None) for one in late * 3], late):
+        assert all(isinstance(one, Receipt) for one in team.write(ledger.charge_many, used, actor=SHELL))
+        assert kept(team) == expected(team)
     assert busy(team) == {(1, START // LONG)}
+    assert opened(team) == []  # what was, is a part of the finer sums
+
+
+def test_what_is_open_makes_an_account_busy_once_it_is_closed(team: Database, clock: Clock) -> None:
+    for user_id in ("ann", "bob", "ann", "ann"):
+        charge(team, user_id, "a", 0, 1)
+        assert not team.read(lambda tx: tx.rows("SELECT * FROM usage_sum"))
+        assert kept(team) == expected(team)
+    assert busy(team) == set()
+    clock.forward(seconds=900)
+    team.write(ledger.charge, "bob", "a", Tokens(10, 10), actor=SHELL, allow_debt=True)
+    assert busy(team) == {(1, START // LONG)}
+    assert [row[:2] for row in opened(team)] == [(START + 1, 2)]
     assert kept(team) == expected(team)
+    assert not check(team)
+
+
+def test_what_is_open_is_closed_where_it_would_be_busy(team: Database) -> None:
+    now = NOON // QUARTER_NS
+    charge(team, "bob", "a", 0, 1)
+    for calls in (1, 2, 3):
+        charge(team, "ann", "a", 0, 1)
+        assert [(row[0], row[4]) for row in opened(team) if row[1] == 1] == [(now, calls)]
+    team.write(ledger.recharge, "ann", 10**6, actor=SHELL)
+    hold = team.write(ledger.precharge, "ann", "a", 10, 10, actor=SHELL).entry_id
+    assert busy(team) == set()
+    team.write(ledger.settle, hold, Tokens(10, 10), actor=SHELL)
+    assert busy(team) == {(1, now // LONG)}
+    assert [row[1] for row in opened(team)] == [2]
+    charge(team, "bob", "a", -1, 1)
+    for calls in (1, 2, 3, 1):
+        charge(team, "ann", "a", 0, 1)
+        assert [row[4] for row in opened(team) if row[1] == 1] == [calls]
+        assert kept(team) == expected(team)
+    assert not check(team)
 
 
 def test_only_the_models_that_are_asked_for(team: Database) -> None:
@@ -169,13 +212,14 @@ def test_an_upgrade_takes_off_what_was_free_and_reversed(db: Database, ann: str,
     clock.forward(days=1)
     undone = [db.write(ledger.reverse, call, "wrong", actor=SHELL).entry_id for call in calls]
     db.write(ledger.reverse, undone[0], "right after all", actor=SHELL)
+    assert opened(db) == []
 
     def as_before(tx: Transaction) -> None:
         tx.rows("DELETE FROM usage_sum WHERE kind <> 0")
+        tx.rows("DROP TABLE usage_open")
         tx.rows("UPDATE alembic_version SET version_num = '0006'")
 
     db.write(as_before)
-    assert kept(db) != expected(db)
     migrate(db)
     assert kept(db) == expected(db)
     assert not check(db)

@@ -121,6 +121,13 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
                 if coarser:
                     where -= hash((coarser, period // times, account, model))
                 kept += weigh(*row[7:]) * where
+        calls = sketch.of_calls()
+        small = f"quarter < {2**62 // QUARTER_NS} AND account_id < {2**60} AND model_id < {2**60}"
+        for rows in blocks(
+            tx, f"SELECT quarter, account_id, model_id, {', '.join(_KINDS)} FROM usage_open WHERE {small}"
+        ):
+            for quarter, account, model, *numbers in rows:
+                kept += weigh(*numbers) * calls(account | 0, model | 0, (quarter | 0) * QUARTER_NS)
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)
@@ -148,6 +155,8 @@ SELECT account_id, created_at_ns, model_id, {USED}, -cost, -1, {", ".join(f"-{ki
     -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END
 FROM entry e WHERE type IN ('deduct', 'settle')
 """
+_OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e WHERE TRUE"
+"""What isn't in the sums yet."""
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END,
     e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},
@@ -166,10 +175,12 @@ SELECT account_id, CASE moved.sign WHEN 1 THEN created_at_ns ELSE recorded_at_ns
 FROM entry e CROSS JOIN (SELECT 1 AS sign UNION ALL SELECT -1) AS moved
 WHERE reprices_id IS NOT NULL AND recorded_at_ns IS NOT NULL
 """
-_BUSY = """
-AND (account_id, created_at_ns / {ns}) IN (
-    SELECT account_id, created_at_ns / {ns} FROM entry WHERE type IN ('deduct', 'settle') GROUP BY 1, 2
-    HAVING count(*) >= {calls}
+_BUSY = f"""
+AND (account_id, created_at_ns / {{ns}}) IN (
+    SELECT account_id, at_ns / {{ns}} FROM (
+        SELECT account_id, created_at_ns AS at_ns, 1 AS calls FROM entry WHERE type IN ('deduct', 'settle')
+        UNION ALL SELECT account_id, quarter * {QUARTER_NS}, -calls FROM usage_open
+    ) AS closed GROUP BY 1, 2 HAVING sum(calls) >= {{calls}}
 )
 """
 
@@ -203,22 +214,27 @@ def _compare(tx: Transaction, found: Findings, of: int, length: int, known: bool
 
 def _differing(of: int, length: int, known: bool) -> str:
     """SQL for the sums of a length, less what the entries say they are, where that leaves something."""
-    entries = []
-    if known and length in lengths(of, USED):
-        busy = of == BOTH and length not in sums.KEPT[BOTH]
-        entries.append(_CALLED + (_BUSY.format(ns=sums.LONG * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""))
-    if known and length in lengths(of, UNDONE_AT_CALL):
-        entries += [_REPRICED, _UNDONE]
+    entries, still_open = [], ""
     account, model, slot = (
         ("0", "model_id", "0") if of == MODEL else ("account_id", "0" if of == ACCOUNT else "model_id", "slot")
     )
     kinds, key = ", ".join(_KINDS), "period, account_id, model_id, kind, slot"
+    if known and length in lengths(of, USED):
+        busy = of == BOTH and length not in sums.KEPT[BOTH]
+        some = _BUSY.format(ns=sums.LONG * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""
+        entries.append(f"{_CALLED}{some}")
+        still_open = (
+            f"UNION ALL SELECT quarter / {length}, {account}, {model}, {USED}, 0, {kinds}, cost FROM {_OPEN}{some}"
+        )
+    if known and length in lengths(of, UNDONE_AT_CALL):
+        entries += [_REPRICED, _UNDONE]
     said = f"said(account_id, at_ns, model_id, kind, {kinds}) AS ({' UNION ALL '.join(entries)})"
     return f"""
     {f"{_CHAIN}, {said}" if entries else ""}
     SELECT {key}, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept FROM (
         SELECT period, account_id, model_id, kind, {slot} AS slot, {kinds}, cost AS kept FROM usage_sum
         WHERE of = :of AND length = :length
+        {still_open}
         {f"UNION ALL SELECT at_ns / {length * QUARTER_NS}, {account}, {model}, kind, 0, {kinds}, 0 FROM said" if entries else ""}
     ) AS both_sides
     GROUP BY {key} HAVING {" OR ".join(f"sum({kind}) <> 0" for kind in _KINDS)} ORDER BY {key}

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,51 @@ def test_a_connection_that_has_read_writes_next(db: Database, ann: str) -> None:
         with db.writer.connect() as connection, connection.begin():
             connection.execute(sa.text("UPDATE account SET name = 'Ann'"))
     assert db.read(lambda tx: accounts.find(tx, "ann").balance) == 300
+
+
+def test_a_write_leaves_its_connection_to_the_next(db: Database, ann: str) -> None:
+    """But where SQLAlchemy has it, or it was not committed."""
+    pool: Any = db.engine.pool
+
+    def in_use_after(act: Callable[[Transaction], Any]) -> int:
+        with suppress(ZeroDivisionError):
+            db.write(act)
+        return int(pool.checkedout())
+
+    for _ in range(2):
+        assert in_use_after(lambda tx: tx.rows("SELECT 1")) == 1
+        db.read(lambda tx: tx.rows("SELECT 1"))
+        assert in_use_after(lambda tx: tx.many(NAME, [("A",)])) == 1
+        assert in_use_after(lambda tx: tx.connection()) == 0
+        assert in_use_after(lambda tx: tx.many(NAME, [("B",)])) == 1
+        assert in_use_after(lambda tx: (tx.rows("UPDATE account SET name = 'C'"), 1 / 0)) == 0
+        assert db.read(accounts.find, ann).name == "B"
+    db.write(lambda tx: tx.rows("SELECT 1"))
+    db.close()
+    assert pool.checkedout() == pool.checkedin() == 0
+
+
+def test_who_reads_on_a_connection_that_wrote_waits_for_a_busy_file(db: Database) -> None:
+    if not db.is_sqlite:
+        return
+
+    def waits(tx: Transaction) -> int:
+        return int(tx.rows("PRAGMA busy_timeout")[0][0])
+
+    for _ in range(2):
+        assert db.write(waits) == 0
+        db.write(lambda tx: tx.connection())  # gives it back
+        assert db.read(waits) == 1000 * database.BUSY_SECONDS
+
+
+def test_without_a_log_a_write_waits_at_its_end_for_whoever_reads(tmp_path: Path) -> None:
+    """Some file systems have no memory that is shared, which SQLite's log needs."""
+    db = Database(f"sqlite:///file:{tmp_path / 'plain.db'}?vfs=unix-dotfile&uri=true")
+    prepare(db)
+    assert db.read(lambda tx: tx.rows("PRAGMA journal_mode")) == [("delete",)]
+    for _ in range(2):
+        assert db.write(lambda tx: tx.rows("PRAGMA busy_timeout")) == [(1000 * database.BUSY_SECONDS,)]
+    db.close()
 
 
 def test_what_raises_leaves_nothing(db: Database, ann: str) -> None:

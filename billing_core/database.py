@@ -132,7 +132,9 @@ class Transaction:
         if self._waiting:
             return self._in_one_trip((query, parameters))[0]
         try:
-            cursor = self._driver.execute(_marked(query, self.is_sqlite), parameters)
+            if self.is_sqlite:
+                return self._driver.execute(query, parameters).fetchall()
+            cursor = self._driver.execute(_marked(query), parameters)
             found = cursor.fetchall() if cursor.description else []
         except Exception as error:
             raise self._said(query, error) from error
@@ -228,7 +230,7 @@ class Transaction:
         try:
             with self._driver.pipeline():
                 self._tell()
-                cursors = [self._driver.execute(_marked(query, False), parameters) for query, parameters in queries]
+                cursors = [self._driver.execute(_marked(query), parameters) for query, parameters in queries]
             found = [cursor.fetchall() if cursor.description else [] for cursor in cursors]
         except Exception as error:
             raise self._said(queries[-1][0] if queries else "", error) from error
@@ -239,9 +241,9 @@ class Transaction:
         waiting, self._waiting = self._waiting, []
         for query, parameters in waiting:
             if len(parameters) == 1:
-                self._driver.execute(_marked(query, False), parameters[0])
+                self._driver.execute(_marked(query), parameters[0])
             else:
-                self._driver.cursor().executemany(_marked(query, False), parameters)
+                self._driver.cursor().executemany(_marked(query), parameters)
 
     def _said(self, query: str, error: Exception) -> Exception:
         """What the driver raised, as SQLAlchemy says it; _Lost where the connection was lost before the server answered."""
@@ -275,9 +277,9 @@ def _wrapped(query: str, error: Exception, dialect: sa.Dialect) -> Exception:
     return DBAPIError.instance(query, None, error, base, dialect=dialect) if isinstance(error, base) else error
 
 
-def _marked(query: str, is_sqlite: bool) -> str:
-    """A statement as the driver wants its parameters written."""
-    return query if is_sqlite else query.replace("%", "%%").replace("?", "%s")
+def _marked(query: str) -> str:
+    """A statement as Postgres' driver wants its parameters written."""
+    return query.replace("%", "%%").replace("?", "%s")
 
 
 class Database:
@@ -661,9 +663,9 @@ MOST_AT_ONCE = 10_000
 """Parameters of one statement: SQLite takes 32 766."""
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+def chunks(values: Sequence[T]) -> list[Sequence[T]]:
     """So many of them at once as one statement takes."""
-    return (values[start : start + MOST_AT_ONCE] for start in range(0, len(values), MOST_AT_ONCE))
+    return [values[start : start + MOST_AT_ONCE] for start in range(0, len(values), MOST_AT_ONCE)]
 
 
 def marks(count: int) -> str:

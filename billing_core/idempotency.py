@@ -7,6 +7,7 @@ nothing behind: the same key may be tried again.
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from .actors import Actor
@@ -64,15 +65,14 @@ def queries(asked: Iterable[Once]) -> list[tuple[str, Sequence[Any]]]:
     keys: dict[int, list[str]] = {}
     for once in asked:
         keys.setdefault(once.scope, []).append(once.key)
-    return [
-        (
-            "SELECT scope, key, fingerprint, entry_id, answer FROM idempotency "
-            f"WHERE scope = ? AND key IN ({marks(len(some))})",
-            (scope, *some),
-        )
-        for scope, wanted in keys.items()
-        for some in chunks(wanted)
-    ]
+    return [(_query(len(some)), (scope, *some)) for scope, wanted in keys.items() for some in chunks(wanted)]
+
+
+@lru_cache
+def _query(count: int) -> str:
+    return (
+        f"SELECT scope, key, fingerprint, entry_id, answer FROM idempotency WHERE scope = ? AND key IN ({marks(count)})"
+    )
 
 
 def found(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[tuple[int, str], Earlier]:

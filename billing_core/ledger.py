@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
@@ -745,14 +746,16 @@ def _must_cover(account: _Locked, user_id: str, cost: Hao, allow_debt: bool = Fa
 
 def _locks(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, Sequence[Any]]]:
     """What locks accounts' rows, in one order everywhere, so that two batches never wait for each other: `user_ids` sorted."""
-    return [
-        (
-            f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN} FROM account "
-            f"WHERE user_id IN ({marks(len(some))}) ORDER BY user_id{'' if tx.is_sqlite else ' FOR NO KEY UPDATE'}",
-            (tx.now_ns, tx.now_ns // sums.QUARTER_NS, sums.BUSY_CALLS, *some),
-        )
-        for some in chunks(user_ids)
-    ]
+    first = tx.now_ns, tx.now_ns // sums.QUARTER_NS, sums.BUSY_CALLS
+    return [(_lock_query(len(some), tx.is_sqlite), (*first, *some)) for some in chunks(user_ids)]
+
+
+@lru_cache
+def _lock_query(count: int, is_sqlite: bool) -> str:
+    return (
+        f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN} FROM account "
+        f"WHERE user_id IN ({marks(count)}) ORDER BY user_id{'' if is_sqlite else ' FOR NO KEY UPDATE'}"
+    )
 
 
 def _locked_rows(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[str, _Locked]:
@@ -763,11 +766,17 @@ def _locked_rows(answers: Iterable[Iterable[Sequence[Any]]]) -> dict[str, _Locke
 def _numbers(tx: Transaction, most: int) -> tuple[str, Sequence[Any]]:
     """What to ask for the prices' version, whether there is something to close (see sums.py), and the numbers of new entries:
     the first of them on SQLite, where nobody else writes meanwhile, else `most`."""
-    known, quarter = f"version, {sums.TO_CLOSE.format('?')}", tx.now_ns // sums.QUARTER_NS
-    if tx.is_sqlite:
-        return f"SELECT {known}, (SELECT coalesce(max(id), 0) + 1 FROM entry) FROM price_version", (quarter,)
-    new = "nextval(pg_get_serial_sequence('entry', 'id'))"
-    return f"SELECT {known}, {new} FROM price_version CROSS JOIN generate_series(1, ?)", (quarter, most)
+    quarter = tx.now_ns // sums.QUARTER_NS
+    return (_NEXT_NUMBER, (quarter,)) if tx.is_sqlite else (_NEW_NUMBERS, (quarter, most))
+
+
+_NEXT_NUMBER = (
+    f"SELECT version, {sums.TO_CLOSE.format('?')}, (SELECT coalesce(max(id), 0) + 1 FROM entry) FROM price_version"
+)
+_NEW_NUMBERS = (
+    f"SELECT version, {sums.TO_CLOSE.format('?')}, nextval(pg_get_serial_sequence('entry', 'id')) "
+    "FROM price_version CROSS JOIN generate_series(1, ?)"
+)
 
 
 def _locked(tx: Transaction, user_id: str) -> _Locked:

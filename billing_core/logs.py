@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import FromClause, case, false, func, literal_column, null, select
+from sqlalchemy import FromClause, case, false, func, literal_column, null, or_, select
 from sqlalchemy.sql import Select
 
 from . import accounts, ledger, pricing, stretches, sums
@@ -16,14 +16,24 @@ from .actors import SHELL_ID, Actor
 from .database import Database, Transaction, is_id
 from .errors import Invalid, NotFound
 from .i18n import N_
-from .models import ACCOUNT, ACCOUNTS, BOTH, ENTRIES, HOLDS, MODEL, MODELS, PRICES, UNDONE_AT_REVERSAL
+from .models import (
+    ACCOUNT,
+    ACCOUNTS,
+    BOTH,
+    ENTRIES,
+    HOLDS,
+    IS_RARE,
+    MODEL,
+    MODELS,
+    PRICES,
+    RARE,
+    UNDONE_AT_REVERSAL,
+)
 from .money import Hao
 from .text import MAX_SEARCH, one_line
 
 TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 10_000
-_RARE = ("refund", "expire", "reversal")
-"""The types of the index entry_rare_of_account."""
 _SMALL = 5000
 """An account with fewer entries is read by itself: that takes no longer than to look where its entries may be."""
 
@@ -195,8 +205,8 @@ def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
         found.append(e.type == literal_column("'recharge'"))
     elif filters.types:
         found.append(e.type.in_(filters.types))
-        if set(filters.types) <= set(_RARE):  # the same for the index entry_rare_of_account
-            found.append(e.type.in_([literal_column(f"'{type}'") for type in _RARE]))
+        if set(filters.types) <= set(RARE):  # the same for the index entry_rare_of_account
+            found.append(or_(*(e.type == literal_column(f"'{type}'") for type in RARE)))
     if filters.search:
         found += [e.remark.is_not(None), e.remark.icontains(filters.search, autoescape=True)]
     return found
@@ -271,7 +281,7 @@ def _jumps(tx: Transaction, filters: Filters) -> bool:
     if not _is_narrow(filters) or filters.user_id is None:
         return _is_narrow(filters)
     dated = filters.start_ns is not None or filters.end_ns is not None
-    if not dated and (filters.search or (filters.types and set(filters.types) <= {*_RARE, "recharge"})):
+    if not dated and (filters.search or (filters.types and set(filters.types) <= {*RARE, "recharge"})):
         return False  # these have an index
     small = _SMALL if filters.model or filters.types or filters.search else _SMALL // 5  # dates tell where to look best
     return bool(tx.rows(_IS_LARGE, (filters.user_id, small)))
@@ -354,7 +364,7 @@ def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | 
         known = tuple(stretches.TYPES[type] for type in filters.types if type in stretches.TYPES)
         if not known:
             return None
-        kinds.insert(0 if set(filters.types) <= {*_RARE, "recharge"} else len(kinds), known)  # the rarest leads
+        kinds.insert(0 if set(filters.types) <= {*RARE, "recharge"} else len(kinds), known)  # the rarest leads
     start, end = bounds(filters)
     return stretches.Wanted(tuple(kinds), start, end, before, after)
 
@@ -529,7 +539,7 @@ _RECHARGED_WITHIN = tuple(  # + : not by the index entry_at, where there are man
     f"SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entry WHERE account_id = ? AND {which} "
     "AND +created_at_ns >= ? AND +created_at_ns < ? AND id >= ? AND id <= ?"
     # as the indexes entry_recharge and entry_rare_of_account say it
-    for which in ("type = 'recharge'", f"type IN {_RARE} AND type = 'reversal' AND model_id IS NULL")
+    for which in ("type = 'recharge'", f"{IS_RARE} AND type = 'reversal' AND model_id IS NULL")
 )
 
 

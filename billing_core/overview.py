@@ -11,7 +11,7 @@ from . import accounts, ledger, stats, stretches
 from .actors import Actor
 from .balances import balances_of
 from .database import Transaction
-from .models import UNDONE_AT_REVERSAL, Account
+from .models import IS_RARE, UNDONE_AT_REVERSAL, Account
 from .money import Hao
 from .stats import Period
 
@@ -95,10 +95,10 @@ def months(tx: Transaction, user_id: str, *, actor: Actor, tz: ZoneInfo) -> Mont
     return Months(this, last)
 
 
-_MOVED = """
+_MOVED = f"""
 WITH RECURSIVE undone(amount, at_ns, reverses_id, times) AS (
     SELECT amount, created_at_ns, reverses_id, 1 FROM entry
-    WHERE account_id = ? AND id >= ? AND type IN ('refund', 'expire', 'reversal')
+    WHERE account_id = ? AND id >= ? AND {IS_RARE}
     UNION ALL
     SELECT undone.amount, undone.at_ns, up.reverses_id, times + 1 FROM undone JOIN entry up ON up.id = undone.reverses_id
     WHERE up.reverses_id IS NOT NULL
@@ -109,8 +109,7 @@ SELECT undone.amount, at_ns FROM undone JOIN entry first ON first.id = undone.re
 WHERE first.type IN ('recharge', 'refund', 'expire') OR (first.type = 'precharge' AND times > 1)
 """
 """What people moved on an account since an entry, beside calls and what is held: recharges, and reversals of all but calls;
-that of a hold gives back what was held, as its end does. All types of the index entry_rare_of_account are named, or SQLite
-doesn't see that it fits."""
+that of a hold gives back what was held, as its end does."""
 
 
 def balances(tx: Transaction, shown: Overview, *, actor: Actor, tz: ZoneInfo) -> list[int]:

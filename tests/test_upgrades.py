@@ -30,7 +30,7 @@ from billing_core.actors import SHELL
 from billing_core.check import check
 from billing_core.database import REVISION, Database, migrate, open_database, prepare, revision
 from billing_core.errors import DatabaseUnavailable
-from billing_core.models import BOTH
+from billing_core.models import BOTH, TYPES
 from billing_core.tokens import Tokens
 
 HERE = Path(__file__).parent / "upgrades"
@@ -155,6 +155,25 @@ def test_the_files_of_the_newest_revision_have_its_tables(
     assert not copies(tmp_path / "billing.db")
     assert not check(db)
     goes_on(db)
+    db.close()
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["a new file", "an upgraded one"])
+def test_an_entry_has_one_of_the_types_and_no_list_is_made_of_them(file: Path, new: bool) -> None:
+    """SQLite makes a table of a list of more than two, whenever a row is written."""
+    if new:
+        file.unlink()
+    db = Database(f"sqlite:///{file}")
+    migrate(db)
+    with closing(sqlite3.connect(file)) as connection:
+        made = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE tbl_name = 'entry'") if sql]
+        assert not any(" IN (" in sql for sql in made if "TRIGGER" not in sql)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        columns = "account_id, type, amount, balance_after, cost, created_at_ns"
+        for type in TYPES:
+            connection.execute(f"INSERT INTO entry ({columns}) VALUES (1, ?, 0, 0, 0, 0)", (type,))
+        with pytest.raises(sqlite3.IntegrityError, match="entry_type"):
+            connection.execute(f"INSERT INTO entry ({columns}) VALUES (1, 'gift', 0, 0, 0, 0)")
     db.close()
 
 

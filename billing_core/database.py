@@ -127,8 +127,9 @@ class Transaction:
             self._session = Session(connection, expire_on_commit=False)
         return self._session
 
-    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Run a statement; its rows as tuples, none of one that gives none. Raises DBAPIError."""
+    def rows(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+        """Run a statement; its rows as tuples, none of one that gives none. On SQLite parameters may have names. Raises
+        DBAPIError."""
         if self._waiting:
             return self._in_one_trip((query, parameters))[0]
         try:
@@ -141,7 +142,7 @@ class Transaction:
         self._has_answered = True
         return found
 
-    def ask(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Any]]:
+    def ask(self, *queries: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> list[list[Any]]:
         """Run queries, on Postgres in one round trip; the rows of each. Raises DBAPIError."""
         if self.is_sqlite:
             return [self.rows(*query) for query in queries]
@@ -225,7 +226,7 @@ class Transaction:
         if self._waiting:
             self._in_one_trip()
 
-    def _in_one_trip(self, *queries: tuple[str, Sequence[Any]]) -> list[list[Any]]:
+    def _in_one_trip(self, *queries: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> list[list[Any]]:
         """What `many` was given, and then queries; the rows of each of these."""
         try:
             with self._driver.pipeline():

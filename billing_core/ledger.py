@@ -5,6 +5,7 @@ Whatever it refuses leaves nothing behind. `once` makes a repetition give the fi
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def charge_many(tx: Transaction, charges: Iterable[Charge], *, actor: Actor) -> 
 
 def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> list[Receipt | BillingError]:
     """Decide on each charge, then write all of what is granted at once."""
-    if len(charges) == 1 and tx.takes_at_once and (receipt := _at_once(tx, charges[0], actor)) is not None:
+    if len(charges) == 1 and (receipt := _at_once(tx, charges[0], actor)) is not None:
         return [receipt]
     batch = _Batch(tx, charges, actor)
     refused: dict[int, BillingError] = {}
@@ -175,9 +176,11 @@ def _charge_all(tx: Transaction, charges: Sequence[Charge], actor: Actor) -> lis
 
 
 def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
-    """Charge a call of this moment in one statement and one round trip, at a price that was read before, where nothing stands
-    against it. None: nothing was done, and the same has to be done step by step. Only what has a key can be asked again."""
-    if item.once is None or item.others or item.created_at_ns is not None:
+    """Charge a call of this moment at a price that was read before, where nothing stands against it: on Postgres in one statement
+    and one round trip. None: nothing was done, and the same has to be done step by step."""
+    if item.others or item.created_at_ns is not None:
+        return None
+    if not tx.is_sqlite and (item.once is None or not tx.takes_at_once):  # without a key it can't be asked again
         return None
     if not isinstance(item.model, str) or not item.user_id.isprintable() or (prices := pricing.last_read(tx)) is None:
         return None
@@ -188,49 +191,70 @@ def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
     if cost > MAX_HAO:
         return None
     asked = prices.upstream(item.model, tokens, tx.now_ns)
-    found = tx.at_once(
-        _AT_ONCE,
-        dict(zip(sums.SUMS, sums.of_call(cost, 1, tokens, _yuan(asked)), strict=True))
-        | {
-            "user_id": item.user_id, "lowest": -MAX_BALANCE if item.allow_debt else 0, "version": prices.version,
-            "model_id": number, "price_id": rates.price_id, "operator_id": actor.account_id, "now_ns": tx.now_ns,
-            "extras": tokens.extras and tokens.extras.as_json(), "usd": asked and asked.usd, "yuan": asked and asked.yuan,
-            "scope": item.once.scope, "key": item.once.key, "fingerprint": item.once.fingerprint,
-            "quarter": tx.now_ns // sums.QUARTER_NS, "busy_calls": sums.BUSY_CALLS,
-        },
-    )  # fmt: skip
-    for entry_id, balance in found:
+    scope, key, fingerprint = item.once or (None, None, None)
+    parameters: dict[str, Any] = dict(zip(sums.SUMS, sums.of_call(cost, 1, tokens, _yuan(asked)), strict=True))
+    parameters |= {
+        "user_id": item.user_id, "lowest": -MAX_BALANCE if item.allow_debt else 0, "version": prices.version,
+        "model_id": number, "price_id": rates.price_id, "operator_id": actor.account_id, "now_ns": tx.now_ns,
+        "extras": tokens.extras and tokens.extras.as_json(), "usd": asked and asked.usd, "yuan": asked and asked.yuan,
+        "scope": scope, "key": key, "fingerprint": fingerprint,
+        "quarter": tx.now_ns // sums.QUARTER_NS, "busy_calls": sums.BUSY_CALLS,
+    }  # fmt: skip
+    for entry_id, balance in _in_turn(tx, parameters) if tx.is_sqlite else tx.at_once(_ALL_AT_ONCE, parameters):
         return Receipt(entry_id, item.user_id, "deduct", -cost, cost, balance, "active", tx.now_ns)
     return None
 
 
-_AT_ONCE = f"""
-WITH taken AS (
-    UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s
-    FROM price_version WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
-    AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s) AND version = %(version)s
-    AND NOT EXISTS (SELECT 1 FROM idempotency WHERE scope = %(scope)s AND key = %(key)s)
-    AND NOT {sums.TO_CLOSE.format("%(quarter)s")}
-    RETURNING account.id, balance
-), written AS (
-    INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
-        cache_creation_tokens, completion_tokens, reasoning_tokens, operator_id, created_at_ns, extras, upstream_usd,
-        upstream_yuan)
-    SELECT id, 'deduct', -%(cost)s, balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
-        %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, id),
-        %(now_ns)s, %(extras)s, %(usd)s::bigint, %(yuan)s::bigint
-    FROM taken RETURNING id
-), remembered AS (
-    INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
-), opened AS (
-    {sums.AT_ONCE}
-)
+_TAKE = f"""
+UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s
+WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
+AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s)
+AND (SELECT version FROM price_version) = %(version)s
+AND NOT EXISTS (SELECT 1 FROM idempotency WHERE scope = %(scope)s AND key = %(key)s)
+AND NOT {sums.TO_CLOSE.format("%(quarter)s")}
+RETURNING id, balance
+"""
+_WRITE = """
+INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
+    cache_creation_tokens, completion_tokens, reasoning_tokens, operator_id, created_at_ns, extras, upstream_usd, upstream_yuan)
+SELECT id, 'deduct', -%(cost)s, balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
+    %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, id),
+    %(now_ns)s, %(extras)s, %(usd)s::bigint, %(yuan)s::bigint
+FROM taken RETURNING id
+"""
+_REMEMBER = """
+INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
+"""
+_ALL_AT_ONCE = f"""
+WITH taken AS ({_TAKE}), written AS ({_WRITE}), remembered AS ({_REMEMBER}), opened AS ({sums.OPEN})
 SELECT written.id, balance FROM taken, written, opened WHERE 1 / CAST(calls <= %(busy_calls)s AS integer) = 1
 """
 """Where something stands against it, it finds nothing to do (no such account, other prices, too little money, a known key, a
 quarter of an hour to be closed) or fails as a whole: at a key that came in the same moment, and at a division by 0 where the
 account's calls are to be closed. All that it writes is selected from what locks the account, so that what it adds to is as the
 charge before left it."""
+
+
+def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao]]:
+    """The same on SQLite, one statement after the other."""
+    for account_id, balance in tx.rows(_of_sqlite(_TAKE), parameters):
+        parameters |= {"account_id": account_id, "balance": balance}
+        ((parameters["entry_id"],),) = tx.rows(_of_sqlite(_WRITE), parameters)
+        if parameters["key"] is not None:
+            tx.rows(_of_sqlite(_REMEMBER), parameters)
+        ((calls,),) = tx.rows(_of_sqlite(sums.OPEN), parameters)
+        if calls > sums.BUSY_CALLS:
+            Uses(tx, [account_id], False).write()
+        return [(parameters["entry_id"], balance)]
+    return []
+
+
+@lru_cache
+def _of_sqlite(query: str) -> str:
+    found = {"taken": ":account_id AS id, :balance AS balance", "written": ":entry_id AS id"}
+    for name, columns in found.items():
+        query = query.replace(f"FROM {name}", f"FROM (SELECT {columns}) AS {name} WHERE true")
+    return re.sub(r"%\((\w+)\)s(::bigint)?", r":\1", query)
 
 
 class _Batch:

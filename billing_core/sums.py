@@ -190,12 +190,11 @@ While it isn't, its calls are read one by one."""
 TO_CLOSE = "EXISTS (SELECT 1 FROM usage_open WHERE quarter < {})"
 """SQL: whether quarters are open that have ended."""
 _NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
-AT_ONCE = _VALUES.sub(
+OPEN = _VALUES.sub(
     f"SELECT %(quarter)s::bigint, taken.id, %(model_id)s::bigint, {_NUMBERS} FROM taken",
     f"{_ADD_OPEN} RETURNING usage_open.calls",
 )
-"""What adds a call to what is open within a statement on Postgres, of the account `taken.id`, which it has locked; how many calls
-of its model are open then."""
+"""What adds a call to what is open, of the account `taken.id`, which is locked; how many calls of its model are open then."""
 _OF_ENTRIES = {
     "calls": "1",
     **{f"{kind}_tokens": f"coalesce(e.{kind}_tokens, 0)" for kind in KINDS},

@@ -66,7 +66,7 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
 
     def note_rows(tx: Transaction, query: str, parameters: Any = ()) -> list[Any]:
         if query:  # an empty one asks whether the server is there
-            begun[-1].append((query, by_name(query, parameters)))
+            begun[-1].append((query.strip(), by_name(query, parameters)))
         return rows(tx, query, parameters)
 
     def note_ask(tx: Transaction, *queries: Any) -> list[list[Any]]:
@@ -90,6 +90,8 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
 
 def by_name(query: str, parameters: Any) -> dict[str, Any]:
     """The parameters of a statement that goes straight to the driver, under their columns' names."""
+    if isinstance(parameters, dict):
+        return {name: value for name, value in parameters.items() if f":{name}" in query}
     if found := re.match(r"INSERT INTO \w+ \(([^)]*)\) VALUES \(([^)]*)\)", query):
         columns = found[1].split(", ")
         given = [name for name, value in zip(columns, found[2].split(", "), strict=True) if value == "?"]

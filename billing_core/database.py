@@ -142,6 +142,13 @@ class Transaction:
         self._has_answered = True
         return found
 
+    def insert(self, query: str, parameters: Mapping[str, Any]) -> int:
+        """Write a row on SQLite; its number. RETURNING would take as long as the row itself. Raises DBAPIError."""
+        try:
+            return int(self._driver.execute(query, parameters).lastrowid)
+        except Exception as error:
+            raise self._said(query, error) from error
+
     def ask(self, *queries: tuple[str, Sequence[Any] | Mapping[str, Any]]) -> list[list[Any]]:
         """Run queries, on Postgres in one round trip; the rows of each. Raises DBAPIError."""
         if self.is_sqlite:

@@ -220,13 +220,14 @@ INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, pric
 SELECT id, 'deduct', -%(cost)s, balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
     %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, id),
     %(now_ns)s, %(extras)s, %(usd)s::bigint, %(yuan)s::bigint
-FROM taken RETURNING id
+FROM taken
 """
 _REMEMBER = """
 INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
 """
 _ALL_AT_ONCE = f"""
-WITH taken AS ({_TAKE}), written AS ({_WRITE}), remembered AS ({_REMEMBER}), opened AS ({sums.OPEN})
+WITH taken AS ({_TAKE}), written AS ({_WRITE} RETURNING id), remembered AS ({_REMEMBER}),
+opened AS ({sums.OPEN} RETURNING usage_open.calls)
 SELECT written.id, balance FROM taken, written, opened WHERE 1 / CAST(calls <= %(busy_calls)s AS integer) = 1
 """
 """Where something stands against it, it finds nothing to do (no such account, other prices, too little money, a known key, a
@@ -236,14 +237,14 @@ charge before left it."""
 
 
 def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao]]:
-    """The same on SQLite, one statement after the other."""
-    for account_id, balance in tx.rows(_of_sqlite(_TAKE), parameters):
+    """The same on SQLite, one statement after the other; what is to be closed of the account is closed then."""
+    for account_id, balance, is_full in tx.rows(_TAKE_ON_SQLITE, parameters):
         parameters |= {"account_id": account_id, "balance": balance}
-        ((parameters["entry_id"],),) = tx.rows(_of_sqlite(_WRITE), parameters)
+        parameters["entry_id"] = tx.insert(_of_sqlite(_WRITE), parameters)
         if parameters["key"] is not None:
             tx.rows(_of_sqlite(_REMEMBER), parameters)
-        ((calls,),) = tx.rows(_of_sqlite(sums.OPEN), parameters)
-        if calls > sums.BUSY_CALLS:
+        tx.rows(_of_sqlite(sums.OPEN), parameters)
+        if is_full:
             Uses(tx, [account_id], False).write()
         return [(parameters["entry_id"], balance)]
     return []
@@ -255,6 +256,9 @@ def _of_sqlite(query: str) -> str:
     for name, columns in found.items():
         query = query.replace(f"FROM {name}", f"FROM (SELECT {columns}) AS {name} WHERE true")
     return re.sub(r"%\((\w+)\)s(::bigint)?", r":\1", query)
+
+
+_TAKE_ON_SQLITE = _of_sqlite(f"{_TAKE}, {sums.MUCH_IS_OPEN.format('%(quarter)s', '%(busy_calls)s')}")
 
 
 class _Batch:
@@ -777,7 +781,7 @@ def _locks(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, Sequence
 @lru_cache
 def _lock_query(count: int, is_sqlite: bool) -> str:
     return (
-        f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN} FROM account "
+        f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN.format('?', '?')} FROM account "
         f"WHERE user_id IN ({marks(count)}) ORDER BY user_id{'' if is_sqlite else ' FOR NO KEY UPDATE'}"
     )
 

@@ -184,17 +184,14 @@ _VALUES = re.compile(r"VALUES \(.*?\)")
 _ADD = _adding("usage_sum", KEY)
 _OPEN_KEY = ("quarter", "account_id", "model_id")
 _ADD_OPEN = _adding("usage_open", _OPEN_KEY)
-MUCH_IS_OPEN = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = ? AND account_id = account.id AND calls >= ?)"
-"""SQL: whether so much of an account is open in a quarter (the first parameter) that it would be busy (BUSY_CALLS, the second).
+MUCH_IS_OPEN = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = {} AND account_id = account.id AND calls >= {})"
+"""SQL: whether so much of an account is open in a quarter (the first place) that it would be busy (BUSY_CALLS in the second).
 While it isn't, its calls are read one by one."""
 TO_CLOSE = "EXISTS (SELECT 1 FROM usage_open WHERE quarter < {})"
 """SQL: whether quarters are open that have ended."""
 _NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
-OPEN = _VALUES.sub(
-    f"SELECT %(quarter)s::bigint, taken.id, %(model_id)s::bigint, {_NUMBERS} FROM taken",
-    f"{_ADD_OPEN} RETURNING usage_open.calls",
-)
-"""What adds a call to what is open, of the account `taken.id`, which is locked; how many calls of its model are open then."""
+OPEN = _VALUES.sub(f"SELECT %(quarter)s::bigint, taken.id, %(model_id)s::bigint, {_NUMBERS} FROM taken", _ADD_OPEN)
+"""SQL: adds a call to what is open, of the account `taken.id`, which is locked."""
 _OF_ENTRIES = {
     "calls": "1",
     **{f"{kind}_tokens": f"coalesce(e.{kind}_tokens, 0)" for kind in KINDS},

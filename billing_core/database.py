@@ -93,8 +93,10 @@ class Transaction:
         self._has_answered = self.is_sqlite
         """Whether the server has, in this transaction: until then another connection can be taken."""
         self._is_left = False
-        self.takes_at_once = alone and not self.is_sqlite
-        """Whether `at_once` may be asked, before anything else."""
+        """Whether another transaction has the connection."""
+        self.is_alone = alone
+        """Whether it is for one function of the ledger, and nothing else; on Postgres `at_once` may be asked then, before anything
+        else."""
 
     @property
     def file(self) -> Identity:
@@ -273,8 +275,7 @@ _ALONE: set[Callable[..., Any]] = set()
 
 
 def may_be_alone(function: Callable[P, T]) -> Callable[P, T]:
-    """Of a function that `write` may be given itself: there it is all that its transaction does, so that `at_once` may be
-    asked."""
+    """Of a function that `write` may be given itself: there it is all that its transaction does, which `is_alone` then."""
     _ALONE.add(function)
     return function
 
@@ -397,13 +398,21 @@ class Database:
 
     def _last_writer(self) -> sa.PoolProxiedConnection | None:
         """The connection of the last write, if it is of what is open now."""
-        with suppress(IndexError):
+        try:
             pool, pooled = self._writing.pop()
-            info: Any = pooled.record_info
-            if pool is self.engine.pool and (self.file is None or _identity(self.file) == info["file"]):
-                return pooled
-            pooled.close()
+        except IndexError:
+            return None
+        info: Any = pooled.record_info
+        if pool is self.engine.pool and (self.file is None or _identity(self.file) == info["file"]):
+            return pooled
+        pooled.close()
         return None
+
+    def _leave_none(self) -> None:
+        """Give back what the last writes have left."""
+        with suppress(IndexError):
+            while True:
+                self._writing.pop()[1].close()
 
     def _open_anew(self) -> None:
         """Close all connections: those in use when they come back. The engine forgets the pool that they go back to, where
@@ -412,6 +421,7 @@ class Database:
             left = self.engine.pool
             self.engine.dispose()
             event.listen(left, "checkin", lambda _connection, record: record.close())
+            self._leave_none()
             left.dispose()  # those that came back in between
 
     # SQLite's file may be deleted or replaced under a running app. A connection that is open would go on with the old
@@ -453,8 +463,7 @@ class Database:
             raise sa.exc.InvalidatePoolError  # all are opened anew
 
     def close(self) -> None:
-        if (pooled := self._last_writer()) is not None:
-            pooled.close()
+        self._leave_none()
         self.engine.dispose()
 
 
@@ -531,10 +540,10 @@ def _identity(file: Path | str) -> Identity:
 def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says, not where the driver guesses
     cursor = connection.cursor()
-    record.info["has_log"] = False
+    record.info["is_wal"] = False
     with suppress(sqlite3.OperationalError):  # a read-only file keeps the mode that it has
         ((mode,),) = cursor.execute("PRAGMA journal_mode = WAL")
-        record.info["has_log"] = mode == "wal"
+        record.info["is_wal"] = mode == "wal"
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA cache_size = -65536")
@@ -622,12 +631,13 @@ def _begin_sqlite(pooled: sa.PoolProxiedConnection, writes: bool) -> None:
             if time.monotonic() > _waits.until:
                 raise DatabaseUnavailable(_BUSY) from error
         time.sleep(random.uniform(0.0005, 0.004))
-    if not pooled.info["has_log"]:  # COMMIT waits for whoever reads
+    # From here on nothing is busy for it, but where the file has no write-ahead log: there COMMIT waits for whoever reads.
+    if not pooled.info["is_wal"]:
         _be_patient(driver, pooled)
 
 
 def _be_patient(driver: Any, record: Any) -> None:
-    """Whatever is asked next waits for a busy file."""
+    """Set the busy timeout back to BUSY_SECONDS, for whatever is next."""
     if driver is not None and not record.info.get("is_patient", True):
         driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         record.info["is_patient"] = True

@@ -180,7 +180,7 @@ def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
     and one round trip. None: nothing was done, and the same has to be done step by step."""
     if item.others or item.created_at_ns is not None:
         return None
-    if not tx.is_sqlite and (item.once is None or not tx.takes_at_once):  # without a key it can't be asked again
+    if not tx.is_sqlite and (item.once is None or not tx.is_alone):  # without a key it can't be asked again
         return None
     if not isinstance(item.model, str) or not item.user_id.isprintable() or (prices := pricing.last_read(tx)) is None:
         return None
@@ -237,7 +237,7 @@ charge before left it."""
 
 
 def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao]]:
-    """The same on SQLite, one statement after the other; what is to be closed of the account is closed then."""
+    """_ALL_AT_ONCE on SQLite, one statement after the other; what is open of the account is closed where it is to be."""
     for account_id, balance, is_full in tx.rows(_TAKE_ON_SQLITE, parameters):
         parameters |= {"account_id": account_id, "balance": balance}
         parameters["entry_id"] = tx.insert(_of_sqlite(_WRITE), parameters)
@@ -252,13 +252,14 @@ def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao
 
 @lru_cache
 def _of_sqlite(query: str) -> str:
+    """A part of _ALL_AT_ONCE as a statement of its own, whose parameters say as well what the parts before it gave."""
     found = {"taken": ":account_id AS id, :balance AS balance", "written": ":entry_id AS id"}
     for name, columns in found.items():
         query = query.replace(f"FROM {name}", f"FROM (SELECT {columns}) AS {name} WHERE true")
     return re.sub(r"%\((\w+)\)s(::bigint)?", r":\1", query)
 
 
-_TAKE_ON_SQLITE = _of_sqlite(f"{_TAKE}, {sums.MUCH_IS_OPEN.format('%(quarter)s', '%(busy_calls)s')}")
+_TAKE_ON_SQLITE = _of_sqlite(f"{_TAKE}, {sums.IS_FULL.format('%(quarter)s', '%(busy_calls)s')}")
 
 
 class _Batch:
@@ -423,6 +424,7 @@ def precharge(
     return _done(tx, once, user_id, account.status, entry)._replace(expires_at_ns=expires)
 
 
+@may_be_alone
 def settle(
     tx: Transaction,
     precharge_id: int,
@@ -520,6 +522,7 @@ def balance(tx: Transaction, account: Account) -> Hao:
 # Undoing
 
 
+@may_be_alone
 def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: Once | None = None) -> Receipt:
     """Undo an entry with one that names it. Of a settle the whole call is undone; a precharge that still holds ends.
 
@@ -540,6 +543,7 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
     return _done(tx, once, user_id, account.status, row)
 
 
+@may_be_alone
 def reprice(
     tx: Transaction, entry_id: int, price_id: int, reason: str, *, actor: Actor, once: Once | None = None
 ) -> Receipt:
@@ -781,7 +785,7 @@ def _locks(tx: Transaction, user_ids: Sequence[str]) -> list[tuple[str, Sequence
 @lru_cache
 def _lock_query(count: int, is_sqlite: bool) -> str:
     return (
-        f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.MUCH_IS_OPEN.format('?', '?')} FROM account "
+        f"SELECT user_id, id, balance, status, coalesce(hold_expires_at_ns <= ?, FALSE), {sums.IS_FULL.format('?', '?')} FROM account "
         f"WHERE user_id IN ({marks(count)}) ORDER BY user_id{'' if is_sqlite else ' FOR NO KEY UPDATE'}"
     )
 

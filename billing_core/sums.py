@@ -7,9 +7,9 @@ few entries to read. What reversals undo is rare, and kept in every length. Wher
 the calls themselves are added up, found by their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open`: the rest
-would be nine pages of the file. The first write after the quarter's end closes it, by adding its rows to all of the sums above;
-an account's rows are closed before that, where they hold so many calls that it would be busy. So what was used is what the sums
-hold and what is open, at any moment.
+would be nine pages of the file. Whoever is the first to write to the sums after the quarter's end closes it: adds its rows to all
+of the sums above. An account's rows are closed before that, where one of them holds BUSY_CALLS calls. So what was used is what
+the sums hold and what is open, at any moment.
 """
 
 import operator
@@ -49,8 +49,8 @@ K = TypeVar("K")
 
 
 class Uses:
-    """What a transaction adds to the sums, to be written when its entries are. `full`: accounts that it has locked of which much
-    is open (see MUCH_IS_OPEN); `to_close`: whether quarters that have ended are, where that is known (see TO_CLOSE)."""
+    """What a transaction adds to the sums, to be written when its entries are. `full`: accounts that it has locked and that have
+    many open calls (see IS_FULL). `to_close`: whether quarters that have ended are still open (see TO_CLOSE); None: not known."""
 
     def __init__(self, tx: Transaction, full: Iterable[int] = (), to_close: bool | None = None) -> None:
         self._tx, self._full, self._to_close = tx, list(full), to_close
@@ -82,7 +82,7 @@ class Uses:
         if self._to_close is None:
             ((self._to_close,),) = tx.rows(f"SELECT {TO_CLOSE.format('?')}", (self._now,))
         if self._to_close:
-            _close(tx, self._now, kept)
+            _close(tx, self._now, {key[1] for key in (*opened, *kept)}, kept)
         if self._full:
             _take(tx, f"account_id IN ({_listed(self._full)})", (), kept)
         if kept:
@@ -107,18 +107,23 @@ def plus(so_far: dict[K, Sequence[int]], key: K, numbers: Sequence[int]) -> None
     so_far[key] = numbers if known is None else tuple(map(operator.add, known, numbers))
 
 
-def _close(tx: Transaction, now: int, kept: Kept) -> None:
-    """Take what is open of quarters that have ended, to be kept: on Postgres of those accounts that nobody else writes to."""
+def _close(tx: Transaction, now: int, own: set[int], kept: Kept) -> None:
+    """Take what is open of quarters that have ended. On Postgres an account's sums change with its row locked: of accounts other
+    than the transaction's own, those that nobody else is writing to, and none where it goes on and would hold them for long."""
     which = "quarter < ?"
-    if not tx.is_sqlite:  # what an account's sums hold changes with its row locked
+    if not tx.is_sqlite:
         whose = f"SELECT account_id FROM usage_open WHERE {which}"
-        free = tx.rows(f"SELECT id FROM account WHERE id IN ({whose}) FOR NO KEY UPDATE SKIP LOCKED", (now,))
-        which += f" AND account_id IN ({_listed(account for (account,) in free)})"
+        if tx.is_alone:
+            own |= {account for (account,) in tx.rows(_FREE.format(whose), (now,))}
+        which += f" AND account_id IN ({_listed(own)})"
     _take(tx, which, (now,), kept)
 
 
+_FREE = "SELECT id FROM account WHERE id IN ({}) FOR NO KEY UPDATE SKIP LOCKED"
+
+
 def _take(tx: Transaction, which: str, parameters: Sequence[Any], kept: Kept) -> None:
-    """Move what is open."""
+    """Delete open rows, and add them to `kept`."""
     query = f"DELETE FROM usage_open WHERE {which} RETURNING {', '.join((*_OPEN_KEY, *SUMS))}"
     for quarter, account, model, *numbers in tx.rows(query, parameters):
         plus(kept, (quarter, account, model, USED), numbers)
@@ -132,7 +137,7 @@ def _keep(tx: Transaction, kept: Kept, opened: Opened) -> None:
         for key in [key for key in opened if key[1] in whose]:
             plus(kept, (*key, USED), opened.pop(key))
         _take(tx, f"account_id IN ({_listed(whose)})", (), kept)
-        calls, became_busy = _busy(tx, kept)
+        calls, became_busy = _busy(tx, kept)  # in other periods as well
     quarters: dict[Key, Sequence[int]] = {
         (BOTH, quarter, account, model, kind, 0): numbers for (quarter, account, model, kind), numbers in kept.items()
     }
@@ -184,11 +189,11 @@ _VALUES = re.compile(r"VALUES \(.*?\)")
 _ADD = _adding("usage_sum", KEY)
 _OPEN_KEY = ("quarter", "account_id", "model_id")
 _ADD_OPEN = _adding("usage_open", _OPEN_KEY)
-MUCH_IS_OPEN = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = {} AND account_id = account.id AND calls >= {})"
-"""SQL: whether so much of an account is open in a quarter (the first place) that it would be busy (BUSY_CALLS in the second).
-While it isn't, its calls are read one by one."""
+IS_FULL = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = {} AND account_id = account.id AND calls >= {})"
+"""SQL: whether an account has so many open calls of a model in a quarter (the first place) that it would be busy (BUSY_CALLS, in
+the second). While it isn't, its calls are read one by one."""
 TO_CLOSE = "EXISTS (SELECT 1 FROM usage_open WHERE quarter < {})"
-"""SQL: whether quarters are open that have ended."""
+"""SQL: whether quarters that have ended are still open."""
 _NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
 OPEN = _VALUES.sub(f"SELECT %(quarter)s::bigint, taken.id, %(model_id)s::bigint, {_NUMBERS} FROM taken", _ADD_OPEN)
 """SQL: adds a call to what is open, of the account `taken.id`, which is locked."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from conftest import Clock
 
 from billing_core import sums
-from billing_core.database import Database, Transaction
+from billing_core.database import Database, Transaction, may_be_alone
 from billing_core.models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
 from billing_core.tokens import extras_from
 
@@ -115,10 +115,16 @@ def kept(db: Database) -> Sums:
     return {key: numbers for key, numbers in found.items() if any(numbers)}
 
 
+@may_be_alone
+def close_ended(tx: Transaction) -> None:
+    """As the first charge of another quarter of an hour does it."""
+    sums.Uses(tx).write()
+
+
 def close(db: Database, clock: Clock) -> None:
     """Nothing is open any more, and a quarter of an hour has passed."""
     clock.forward(seconds=900)
-    db.write(lambda tx: sums.Uses(tx).write())
+    db.write(close_ended)
     assert opened(db) == []
 
 

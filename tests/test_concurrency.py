@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from conftest import NOON, SECOND, Clock
 from sqlalchemy import event
+from sums_reference import close_ended, opened
 from test_invariants import at_once
 
 from billing_core import accounts, ledger, pricing
@@ -24,7 +25,7 @@ from billing_core.errors import BillingError, Conflict, DatabaseUnavailable, Unk
 from billing_core.idempotency import Once
 from billing_core.ledger import Charge, Receipt
 from billing_core.models import Entry, Price
-from billing_core.sums import QUARTER_NS, Uses
+from billing_core.sums import QUARTER_NS
 from billing_core.tokens import Tokens
 
 CALL = ("m", Tokens(1000, 10))
@@ -91,7 +92,7 @@ def transactions(db: Database) -> Iterator[list[list[Statement]]]:
 def by_name(query: str, parameters: Any) -> dict[str, Any]:
     """The parameters of a statement that goes straight to the driver, under their columns' names."""
     if isinstance(parameters, dict):
-        return {name: value for name, value in parameters.items() if f":{name}" in query}
+        return {name: parameters[name] for name in re.findall(r":(\w+)", query)}
     if found := re.match(r"INSERT INTO \w+ \(([^)]*)\) VALUES \(([^)]*)\)", query):
         columns = found[1].split(", ")
         given = [name for name, value in zip(columns, found[2].split(", "), strict=True) if value == "?"]
@@ -187,7 +188,7 @@ def test_a_write_is_one_transaction_on_one_accounts_rows(
     open_one, expired = hold(team, "ann", 900), [("ann", hold(team, "ann", 60 + n)) for n in range(due)]
     hold(team, "bob", 60)
     clock.forward(seconds=600)
-    team.write(lambda tx: Uses(tx).write())  # closes the quarter of an hour that has ended
+    team.write(close_ended)
     owners = Owners.of(team)
     with transactions(team) as begun:
         OPERATIONS[operation](team, open_one, call)
@@ -234,19 +235,39 @@ def test_who_closes_a_quarter_of_an_hour_waits_for_nobody(postgres_database: str
     quarter = clock() // QUARTER_NS
     clock.forward(seconds=900)
 
-    def opened() -> list[tuple[int, str]]:
+    def still_open() -> list[tuple[int, str]]:
         query = "SELECT quarter, user_id FROM usage_open JOIN account ON account.id = account_id ORDER BY 1, 2"
         return db.read(lambda tx: tx.rows(query))
 
     def charge_bob_and_ann_meanwhile(tx: Transaction) -> None:
         ledger.recharge(tx, "bob", 1, actor=SHELL)
         db.write(ledger.charge, "ann", *CALL, actor=SHELL, allow_debt=True)
-        assert opened() == [(quarter, "bob"), (quarter + 1, "ann")]
+        assert still_open() == [(quarter, "bob"), (quarter + 1, "ann")]
         assert not check(db)
 
     db.write(charge_bob_and_ann_meanwhile)
     db.write(ledger.charge, "cid", *CALL, actor=SHELL, allow_debt=True)
-    assert opened() == [(quarter + 1, "ann"), (quarter + 1, "cid")]
+    assert still_open() == [(quarter + 1, "ann"), (quarter + 1, "cid")]
+    assert not check(db)
+    db.close()
+
+
+def test_a_longer_transaction_closes_what_is_its_own_alone(postgres_database: str, clock: Clock) -> None:
+    """Or whoever is charged next would wait for all of it."""
+    db = Database(f"{postgres_database}&options=-c%20lock_timeout%3D2000", clock=clock)
+    for user_id in ("ann", "bob"):
+        db.write(accounts.add, user_id, user_id, actor=SHELL)
+        db.write(ledger.charge, user_id, *CALL, actor=SHELL, allow_debt=True)
+    clock.forward(seconds=900)
+
+    def charge_ann_and_bob_meanwhile(tx: Transaction) -> None:
+        ledger.charge(tx, "ann", *CALL, actor=SHELL, allow_debt=True)
+        tx.rows("")  # all of it has been told
+        db.write(ledger.charge, "bob", *CALL, actor=SHELL, allow_debt=True)
+
+    db.write(charge_ann_and_bob_meanwhile)
+    now = clock() // QUARTER_NS
+    assert [row[0] for row in opened(db)] == [now, now]
     assert not check(db)
     db.close()
 
@@ -396,7 +417,7 @@ def test_with_thousands_of_holds_expiry_is_exact_and_costs_others_nothing(team: 
         elapsed = (clock.now_ns - team.read(lambda tx: accounts.find(tx, "ann").created_at_ns)) // 10**9
         left = team.read(lambda tx: ledger.balance(tx, accounts.find(tx, "ann")))
         assert left == before - sum(held[elapsed:])
-    team.write(lambda tx: Uses(tx).write())  # closes the quarters of an hour that have ended
+    team.write(close_ended)
     with transactions(team) as with_some_due:
         team.write(ledger.charge, "bob", *CALL, actor=SHELL)
     assert [len(each) for each in with_some_due] == [len(each) for each in without]

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -274,6 +275,25 @@ def test_a_write_leaves_its_connection_to_the_next(db: Database, ann: str) -> No
     db.write(lambda tx: tx.rows("SELECT 1"))
     db.close()
     assert pool.checkedout() == pool.checkedin() == 0
+
+
+def test_what_a_write_left_is_closed_with_all_others(db: Database, ann: str) -> None:
+    """After a fault, and at the end; however many writers there were."""
+
+    def at_the_same_time(tx: Transaction, others: int) -> None:
+        tx.rows("SELECT 1")
+        if others and not db.is_sqlite:
+            db.write(at_the_same_time, others - 1)
+
+    for end in (db._open_anew, db.close):
+        db.write(at_the_same_time, 3)
+        left: list[Any] = [pooled.driver_connection for _pool, pooled in db._writing]
+        assert left
+        end()
+        for driver in left:
+            with pytest.raises((sqlite3.ProgrammingError, psycopg.OperationalError), match="closed"):
+                driver.execute("SELECT 1")
+        assert db.read(accounts.find, ann).name == "Ann"
 
 
 def test_who_reads_on_a_connection_that_wrote_waits_for_a_busy_file(db: Database) -> None:

@@ -177,6 +177,20 @@ def test_an_entry_has_one_of_the_types_and_no_list_is_made_of_them(file: Path, n
     db.close()
 
 
+def test_a_build_of_sqlite_that_guards_its_schema_is_upgraded_as_well(file: Path) -> None:
+    db = Database(f"sqlite:///{file}")
+
+    def guard(driver: Any, _record: Any) -> None:
+        guarded = (sqlite3.SQLITE_PRAGMA, "writable_schema")
+        driver.set_authorizer(lambda *asked: sqlite3.SQLITE_IGNORE if asked[:2] == guarded else sqlite3.SQLITE_OK)
+
+    sa.event.listen(db.engine, "connect", guard)
+    migrate(db)
+    assert "type IN (" in rows(db, "SELECT sql FROM sqlite_master WHERE name = 'entry'")[0][0]
+    goes_on(db)
+    db.close()
+
+
 # What was used
 
 

@@ -1,6 +1,6 @@
 """The only code that moves money. Amounts are 毫, times ns since the epoch, UTC.
 
-Every function runs in one transaction (see database.py), locks one account's row, and writes an entry that never changes.
+Every function runs in one transaction (see database.py), locks its account's row, and writes an entry that never changes.
 Whatever it refuses leaves nothing behind. `once` makes a repetition give the first receipt again.
 """
 

@@ -1,8 +1,8 @@
 """The tables. Amounts are 毫 (`*_hao` or documented so), prices 10⁻⁶ 元 per million tokens, times ns since the epoch, UTC.
 
 `entry`, `price`, `seal` and `audit` only ever grow: the database itself refuses to change or delete their rows (see migrations).
-`account.balance`, `account.total_consumed` and `usage_sum` are sums of entries, kept in the transaction that writes the
-entry; `check` recomputes them.
+`account.balance`, `account.total_consumed`, and `usage_sum` and `usage_open` together, are sums of entries, kept in the transaction
+that writes the entry; `check` recomputes them.
 """
 
 from collections.abc import Iterable
@@ -250,7 +250,7 @@ class Hold(SQLModel, table=True):
 
 
 class UsageSum(SQLModel, table=True):
-    """What was used in a period: of every model, by every account, and by every account of every model. Periods are
+    """What was used in a period, but for what is open: of every model, by every account, and by every account of every model. Periods are
     `length` quarters of an hour long and counted from the epoch; every time zone's days since 1972 are whole quarters. Which
     lengths are kept of what, sums.py says. What reversals undo is kept twice, below 0, under a kind of its own: in the
     period of the call and in the period of the reversal. A setting says which of the two counts."""
@@ -288,7 +288,7 @@ class UsageSum(SQLModel, table=True):
 
 class UsageOpen(SQLModel, table=True):
     """What an account used of a model in a quarter of an hour, as far as it isn't in usage_sum yet: a call of the quarter under
-    way is added here alone, and the first write after its end moves it there."""
+    way is added here alone, and moved there after its end; see sums.py."""
 
     __tablename__ = "usage_open"
     __table_args__ = (

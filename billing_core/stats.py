@@ -1,8 +1,8 @@
 """Where the money went: periods in a time zone, and what was used in them.
 
 Only consumption counts: `deduct` and `settle`, less their reversals, in the period of the call or of the reversal, as the
-setting `reversals_count_in` says. Sums come from usage_sum, which is cut in quarters of
-an hour, so that every zone's periods add up; nothing here reads the history. Amounts are 毫, times ns since the epoch.
+setting `reversals_count_in` says. They are put together from sums (see sums.py) that are cut in quarters of an hour, so that
+every zone's periods add up; nothing here reads the history. Amounts are 毫, times ns since the epoch.
 """
 
 from collections.abc import Sequence

@@ -178,7 +178,7 @@ def _undone(
 
 def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[int]:
     """Those of the models that may have, in periods of sums.LONG from one to another, calls of which the four counts don't
-    say all that they cost, or reversals of such calls. Sums of use say which have none: but for reversals they only grow, so
+    say all that they cost, or reversals of such calls. Sums of use, and what is open, say which have none: but for reversals they only grow, so
     that nothing in them cancels out."""
     which = f"s.of = {MODEL} AND s.length = {sums.LONG} AND (s.kind <> {USED} OR s.priced_extras > 0)"
     source = f"usage_sum s WHERE {which}"
@@ -186,7 +186,7 @@ def _rich(tx: Transaction, models: Iterable[int], first: int, last: int) -> set[
         ever = f"generate_series({sums.long_period(EARLIEST_NS)}, {sums.long_period(tx.now_ns) + 1}) number"
         source = sums.looked_up(tx, ever, "usage_sum s", f"{which} AND s.period = number")
     rows = tx.rows(
-        f"SELECT DISTINCT s.model_id, s.kind, CASE WHEN s.period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM {source} UNION "
+        f"SELECT s.model_id, s.kind, CASE WHEN s.period BETWEEN ? AND ? THEN 1 ELSE 0 END FROM {source} UNION "
         f"SELECT model_id, {USED}, CASE WHEN quarter / {sums.LONG} BETWEEN ? AND ? THEN 1 ELSE 0 END FROM usage_open "
         "WHERE priced_extras > 0",
         (first, last, first, last),

@@ -33,7 +33,6 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         r"^\+",
         "on Postgres alone, of which nothing runs here: tests/test_at_once.py",
     ),
-    (r"x__charge_all$", r"^\+.*takes_at_once", "the same"),
     (
         r"_with_holds_due$",
         r"^\+.*order_by\(None\)",

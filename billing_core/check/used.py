@@ -102,7 +102,7 @@ class Sketch:
 
 
 def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
-    """The fingerprint of the sums of use, less what reversals undid: that of the calls, where the sums are right. None where
+    """The fingerprint of the sums of use and what is open, less what reversals undid: that of the calls, where the sums are right. None where
     they hold something else than whole numbers."""
     sketch, kept = Sketch(salt, busy), 0
     of_what: tuple[Any, ...] = ()
@@ -110,6 +110,7 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
     columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
     # Python has one hash for 0 and 2⁶¹ - 1: what is that large is left out, so that it is missed.
     small = " AND ".join(f"{name} < {2**60}" for name in sums.KEY)
+    open_ones = f"account_id < {2**60} AND model_id < {2**60} AND quarter < {2**62 // QUARTER_NS}"  # whose ns are a number still
     try:
         for rows in blocks(tx, f"SELECT {columns} FROM usage_sum WHERE {small}"):
             for row in rows:
@@ -122,10 +123,8 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
                     where -= hash((coarser, period // times, account, model))
                 kept += weigh(*row[7:]) * where
         calls = sketch.of_calls()
-        small = f"quarter < {2**62 // QUARTER_NS} AND account_id < {2**60} AND model_id < {2**60}"
-        for rows in blocks(
-            tx, f"SELECT quarter, account_id, model_id, {', '.join(_KINDS)} FROM usage_open WHERE {small}"
-        ):
+        columns = ", ".join(("quarter", "account_id", "model_id", *_KINDS))
+        for rows in blocks(tx, f"SELECT {columns} FROM usage_open WHERE {open_ones}"):
             for quarter, account, model, *numbers in rows:
                 kept += weigh(*numbers) * calls(account | 0, model | 0, (quarter | 0) * QUARTER_NS)
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
@@ -155,8 +154,8 @@ SELECT account_id, created_at_ns, model_id, {USED}, -cost, -1, {", ".join(f"-{ki
     -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END
 FROM entry e WHERE type IN ('deduct', 'settle')
 """
+# Each row as if it were a call at the start of its quarter, so that _BUSY fits.
 _OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e WHERE TRUE"
-"""What isn't in the sums yet."""
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END,
     e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},

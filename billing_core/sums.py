@@ -7,8 +7,8 @@ few entries to read. What reversals undo is rare, and kept in every length. Wher
 the calls themselves are added up, found by their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open`: the rest
-would be nine pages of the file. Whoever is the first to write to the sums after the quarter's end closes it: adds its rows to all
-of the sums above. An account's rows are closed before that, where one of them holds BUSY_CALLS calls. So what was used is what
+would be nine pages of the file. Whoever writes to the sums first after the quarter's end closes it: adds its rows to all of the
+sums above (the next ones go on, where there are many). An account's rows are closed before that, where one of them holds BUSY_CALLS calls. So what was used is what
 the sums hold and what is open, at any moment.
 """
 
@@ -33,6 +33,8 @@ UNDONE = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: 
 """The lengths that are kept of what reversals undid."""
 BUSY_CALLS = 2048
 """An account is busy in a period of LONG from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""
+CLOSED_AT_ONCE = 100
+"""Accounts: a charge may take a few milliseconds more for it, but not the time of thousands."""
 KEY = tuple(column.name for column in USAGE_SUMS.primary_key)
 SUMS = tuple(column.name for column in USAGE_SUMS.columns if not column.primary_key)
 """What is summed up: `cost` and `upstream_cost` in 毫, `upstream_yuan` in 10⁻⁹ 元, calls, tokens."""
@@ -108,18 +110,21 @@ def plus(so_far: dict[K, Sequence[int]], key: K, numbers: Sequence[int]) -> None
 
 
 def _close(tx: Transaction, now: int, own: set[int], kept: Kept) -> None:
-    """Take what is open of quarters that have ended. On Postgres an account's sums change with its row locked: of accounts other
-    than the transaction's own, those that nobody else is writing to, and none where it goes on and would hold them for long."""
-    which = "quarter < ?"
-    if not tx.is_sqlite:
-        whose = f"SELECT account_id FROM usage_open WHERE {which}"
-        if tx.is_alone:
-            own |= {account for (account,) in tx.rows(_FREE.format(whose), (now,))}
-        which += f" AND account_id IN ({_listed(own)})"
-    _take(tx, which, (now,), kept)
+    """Take what is open of quarters that have ended, of CLOSED_AT_ONCE accounts. On Postgres an account's sums change with its row
+    locked: of accounts other than the transaction's own, those that nobody else is writing to, and none where it goes on and would
+    hold them for long."""
+    if tx.is_sqlite:
+        _take(tx, f"quarter < ? AND account_id IN ({_TO_BE_CLOSED} LIMIT {CLOSED_AT_ONCE})", (now, now), kept)
+        return
+    if tx.is_alone:
+        free = (
+            f"SELECT id FROM account WHERE id IN ({_TO_BE_CLOSED}) LIMIT {CLOSED_AT_ONCE} FOR NO KEY UPDATE SKIP LOCKED"
+        )
+        own |= {account for (account,) in tx.rows(free, (now,))}
+    _take(tx, f"quarter < ? AND account_id IN ({_listed(own)})", (now,), kept)
 
 
-_FREE = "SELECT id FROM account WHERE id IN ({}) FOR NO KEY UPDATE SKIP LOCKED"
+_TO_BE_CLOSED = "SELECT DISTINCT account_id FROM usage_open WHERE quarter < ?"
 
 
 def _take(tx: Transaction, which: str, parameters: Sequence[Any], kept: Kept) -> None:

@@ -403,6 +403,18 @@ def test_whatever_stands_in_what_is_open_the_check_tells_of_it(used: Database, w
     assert not check(used)
 
 
+@pytest.mark.parametrize("name", ["quarter", "account_id", "model_id"])
+@pytest.mark.parametrize("number", [2**61 + 1, 2**62 + 1, 2**63 - 1, -(2**63), -1])
+def test_an_open_row_too_many_is_found(used: Database, name: str, number: int) -> None:
+    used.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL, allow_debt=True)
+    (row,) = used.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM usage_open")).all())
+    other = row._asdict() | {name: number}
+    run(used, f"INSERT INTO usage_open ({', '.join(other)}) VALUES ({', '.join(map(str, other.values()))})")
+    findings = check(used)
+    assert [one.table for one in findings][:1] == ["usage_sum"]
+    assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+
+
 @pytest.mark.parametrize("what", ["'much'", "''", "1.5", "x'00'", "-9223372036854775808", "9223372036854775807"])
 def test_whatever_stands_in_a_call_the_check_tells_of_it(used: Database, what: str) -> None:
     if not used.is_sqlite and not what.strip("-").isdigit():

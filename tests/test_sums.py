@@ -152,6 +152,21 @@ def test_what_is_open_makes_an_account_busy_once_it_is_closed(team: Database, cl
     assert not check(team)
 
 
+def test_of_many_accounts_the_next_ones_go_on_closing(team: Database, clock: Clock, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sums, "CLOSED_AT_ONCE", 1)
+    for user_id in ("ann", "bob", "eve"):
+        charge(team, user_id, "a", 0, 1)
+        charge(team, user_id, "b", 0, 1)
+    clock.forward(seconds=900)
+    left = []
+    for _ in range(4):
+        team.write(ledger.charge, "ann", "a", Tokens(10, 10), actor=SHELL, allow_debt=True)
+        left.append(len([row for row in opened(team) if row[0] == START]))
+        assert kept(team) == expected(team)
+        assert not check(team)
+    assert left in ([4, 2, 0, 0], [2, 0, 0, 0])
+
+
 def test_what_is_open_is_closed_where_it_would_be_busy(team: Database) -> None:
     now = NOON // QUARTER_NS
     charge(team, "bob", "a", 0, 1)

@@ -110,7 +110,6 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
     columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
     # Python has one hash for 0 and 2⁶¹ - 1: what is that large is left out, so that it is missed.
     small = " AND ".join(f"{name} < {2**60}" for name in sums.KEY)
-    open_ones = f"account_id < {2**60} AND model_id < {2**60} AND quarter < {2**62 // QUARTER_NS}"  # whose ns are a number still
     try:
         for rows in blocks(tx, f"SELECT {columns} FROM usage_sum WHERE {small}"):
             for row in rows:
@@ -124,9 +123,12 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
                 kept += weigh(*row[7:]) * where
         calls = sketch.of_calls()
         columns = ", ".join(("quarter", "account_id", "model_id", *_KINDS))
-        for rows in blocks(tx, f"SELECT {columns} FROM usage_open WHERE {open_ones}"):
+        for rows in blocks(tx, f"SELECT {columns} FROM usage_open"):
             for quarter, account, model, *numbers in rows:
-                kept += weigh(*numbers) * calls(account | 0, model | 0, (quarter | 0) * QUARTER_NS)
+                place = account | 0, model | 0, (quarter | 0) * QUARTER_NS
+                if max(place[:2]) >= 2**60 or place[2] >= 2**62:  # too large, as above
+                    return None
+                kept += weigh(*numbers) * calls(*place)
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)

@@ -68,7 +68,8 @@ class Transaction:
     """One transaction on one connection, with the moment (ns since the epoch, UTC) at which it began.
 
     `rows`, `ask` and `many` go straight to the driver, for what is done at every charge: a tenth of the time. Parameters are
-    written ?, on SQLite also :name. `connection` and `session` are SQLAlchemy's, in the same transaction, made when they are asked for.
+    written ?, on SQLite also :name. `connection` and `session` are SQLAlchemy's, in the same transaction, made when they are
+    asked for.
     """
 
     def __init__(

@@ -277,7 +277,7 @@ class _Batch:
         self._numbers: list[Any] | None = next(answers)
         ((version, to_close, _number), *_others) = self._numbers
         self._prices = pricing.InForce(tx, version)
-        self._uses = Uses(tx, (account.id for account in self._accounts.values() if account.is_full), bool(to_close))
+        self._uses = _uses(tx, self._accounts.values(), bool(to_close))
         self._taken: dict[int, Hao] = {}
         """By account, what has been taken off it."""
         self._granted: dict[tuple[int, str], tuple[int, Once]] = {}
@@ -455,7 +455,7 @@ def settle(
         **_asked(upstream),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    uses = Uses(tx, [account.id] if account.is_full else [])
+    uses = _uses(tx, [account])
     uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
     others_written = _deduct(tx, account, balance, calls, actor, tx.now_ns, uses)
     uses.write()
@@ -537,7 +537,7 @@ def reverse(tx: Transaction, entry_id: int, reason: str, *, actor: Actor, once: 
         _open_hold(tx, entry_id)
     if entry.type == "reversal" and (charge_id := tx.connection().scalar(_CHARGED_ANEW, {"id": entry_id})) is not None:
         raise Conflict(NOT_BY_ITSELF, entry_id=entry_id, charge_id=charge_id)
-    uses = Uses(tx, [account.id] if account.is_full else [])
+    uses = _uses(tx, [account])
     row = _reverse(tx, account, entry, reason, actor, uses)
     uses.write()
     return _done(tx, once, user_id, account.status, row)
@@ -571,7 +571,7 @@ def reprice(
     cost = _bounded(pricing.charged_at(tx, price_id).cost(tokens))
     if cost == entry.cost:
         raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
-    uses = Uses(tx, [account.id] if account.is_full else [])
+    uses = _uses(tx, [account])
     reversal = _reverse(tx, account, entry, reason, actor, uses)
     account = account._replace(balance=reversal["balance_after"])
     balance = _move(tx, account, -cost, consumed=cost)
@@ -816,6 +816,11 @@ def _locked(tx: Transaction, user_id: str) -> _Locked:
     if user_id not in found:
         raise UnknownAccount(user_id)
     return found[user_id]
+
+
+def _uses(tx: Transaction, accounts: Iterable[_Locked], to_close: bool | None = None) -> Uses:
+    """What is to be added to the sums of locked accounts."""
+    return Uses(tx, [account.id for account in accounts if account.is_full], to_close)
 
 
 def _without_due(tx: Transaction, account: _Locked) -> _Locked:

@@ -29,10 +29,10 @@ from .models import (
     RARE,
     UNDONE_AT_REVERSAL,
 )
+from .models import TYPES as TYPES
 from .money import Hao
 from .text import MAX_SEARCH, one_line
 
-TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
 MAX_LIMIT = 10_000
 _SMALL = 5000
 """An account with fewer entries is read by itself: that takes no longer than to look where its entries may be."""

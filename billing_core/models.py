@@ -140,7 +140,8 @@ class PriceRule(SQLModel, table=True):
     """From then on it counts."""
 
 
-TYPES = ("deduct", "settle", "recharge", "precharge", "refund", "expire", "reversal")
+TYPES = ("deduct", "precharge", "settle", "refund", "expire", "recharge", "reversal")
+"""Of an entry, in the order in which people see them."""
 RARE = ("refund", "expire", "reversal")
 """The types of the index entry_rare_of_account: whatever is looked for in it says IS_RARE, or SQLite doesn't see that it fits."""
 
@@ -250,10 +251,10 @@ class Hold(SQLModel, table=True):
 
 
 class UsageSum(SQLModel, table=True):
-    """What was used in a period, but for what is open: of every model, by every account, and by every account of every model. Periods are
-    `length` quarters of an hour long and counted from the epoch; every time zone's days since 1972 are whole quarters. Which
-    lengths are kept of what, sums.py says. What reversals undo is kept twice, below 0, under a kind of its own: in the
-    period of the call and in the period of the reversal. A setting says which of the two counts."""
+    """What was used in a period, but for what is open: of every model, by every account, and by every account of every model.
+    Periods are `length` quarters of an hour long and counted from the epoch; every time zone's days since 1972 are whole
+    quarters. Which lengths are kept of what, sums.py says. What reversals undo is kept twice, below 0, under a kind of its own:
+    in the period of the call and in the period of the reversal. A setting says which of the two counts."""
 
     __tablename__ = "usage_sum"
     __table_args__ = ({"sqlite_with_rowid": False},)

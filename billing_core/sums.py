@@ -15,6 +15,7 @@ the sums hold and what is open, at any moment.
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from .database import Transaction
@@ -180,7 +181,12 @@ def _add(tx: Transaction, query: str, rows: Sequence[Sequence[int]]) -> None:
         tx.many(query, rows)
     else:  # many rows as an array a column take a tenth of the time
         columns = [f"{{{','.join(map(str, column))}}}" for column in zip(*rows, strict=True)]
-        tx.many(_VALUES.sub(f"SELECT * FROM unnest({', '.join(['?::bigint[]'] * len(columns))})", query), [columns])
+        tx.many(_of_columns(query, len(columns)), [columns])
+
+
+@lru_cache
+def _of_columns(query: str, count: int) -> str:
+    return _VALUES.sub(f"SELECT * FROM unnest({', '.join(['?::bigint[]'] * count)})", query)
 
 
 def _adding(table: str, key: Sequence[str]) -> str:

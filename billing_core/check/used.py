@@ -102,8 +102,8 @@ class Sketch:
 
 
 def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
-    """The fingerprint of the sums of use and what is open, less what reversals undid: that of the calls, where the sums are right. None where
-    they hold something else than whole numbers."""
+    """The fingerprint of the sums of use and what is open, less what reversals undid: that of the calls, where the sums are
+    right. None where they hold something else than whole numbers."""
     sketch, kept = Sketch(salt, busy), 0
     of_what: tuple[Any, ...] = ()
     own = coarser = times = 0

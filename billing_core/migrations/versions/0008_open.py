@@ -1,5 +1,5 @@
-"""What the quarter of an hour under way used is kept in a table of its own, a row a call, and added to the sums at its end. On SQLite
-the types of an entry are told apart without a list: it made a table of it whenever an entry was written.
+"""What the quarter of an hour under way used is kept in a table of its own, a row of an account and model, and added to the sums at
+its end. On SQLite the types of an entry are told apart without a list: it made a table of it whenever an entry was written.
 """
 
 import re

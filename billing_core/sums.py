@@ -274,7 +274,13 @@ def used(
     """What was used between moments (ns, whole quarters of an hour): by the span's place, account (0 where `of` is MODEL) and
     model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid; None: calls
     count whatever was undone. Only of `accounts` and `models`, where they are given."""
-    quarters = [(place, start // QUARTER_NS, end // QUARTER_NS) for place, (start, end) in enumerate(spans)]
+    newest, longest = _newest(tx), KEPT[of][0]
+    quarters: list[_Span] = []
+    for place, (start, end) in enumerate(spans):
+        last = end // QUARTER_NS
+        if last > newest:  # nothing comes after it, so that a long period says the same
+            last = -(-last // longest) * longest
+        quarters.append((place, start // QUARTER_NS, last))
     reading = _Reading(tx, columns, of, accounts, models)
     sums, rest = _cut(quarters, KEPT[of])
     middles: list[_Span] = []
@@ -293,6 +299,13 @@ def used(
         quarters_left, _none = _cut(rest, (1,))
         reading.sums(quarters_left, kinds)
     return reading.found
+
+
+def _newest(tx: Transaction) -> int:
+    """The last quarter of an hour in which there is anything."""
+    closed = f"SELECT period FROM usage_sum WHERE of = {MODEL} AND length = 1 ORDER BY period DESC LIMIT 1"
+    ((summed, opened),) = tx.rows(f"SELECT ({closed}), (SELECT max(quarter) FROM usage_open)")
+    return max(summed or 0, opened or 0)
 
 
 Found = dict[tuple[int, int, int], Sequence[int]]

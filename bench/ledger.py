@@ -17,10 +17,10 @@ import sys
 import time
 from pathlib import Path
 
-from billing_core import seals, stretches, sums
+from billing_core import ledger, seals, stretches, sums
 from billing_core.check import check
 from billing_core.database import Database, prepare
-from billing_core.models import ACCOUNT, BOTH, MODEL, USED
+from billing_core.models import ACCOUNT, BOTH, MODEL, OTHER, USED
 
 START_NS = 1_699_999_200 * 10**9
 """The start of a period."""
@@ -70,6 +70,8 @@ def make(file: Path, entries: int, accounts: int, models: int) -> None:
             (id, account, type, amount, balance[account], cost, model, model if cost and type != "reversal" else None, *counts, precharge, reverses,
              None if type not in ("recharge", "reversal") else 1, None if type != "reversal" else "wrong", START_NS + id * step)
         )  # fmt: skip
+        if type not in ledger.CALLS:
+            used(account, 0, OTHER, amount if type == "recharge" else 0, 1, (0,) * 5)
         return id
 
     def used(account: int, model: int, kind: int, cost: int, sign: int, counts: tuple[int, ...]) -> None:
@@ -161,9 +163,9 @@ kind = {USED} AND EXISTS (
 
 def _fill_sums(connection: sqlite3.Connection) -> None:
     """The sums of use, from those of quarters of an hour: the finest, and each coarser one from the one before."""
-    used, undone = f"kind = {USED}", f"kind <> {USED}"
+    used, undone, other = f"kind = {USED}", f"kind NOT IN ({USED}, {OTHER})", f"kind = {OTHER}"
     steps = [(of, *step) for of in sums.KEPT for step in ((used, sums.KEPT[of]), (undone, sums.UNDONE[of]))]
-    for of, chosen, lengths in (*steps, (BOTH, _BUSY, sums.BUSY)):
+    for of, chosen, lengths in (*steps, (ACCOUNT, other, sums.KEPT[ACCOUNT]), (BOTH, _BUSY, sums.BUSY)):
         account, model = ("0" if of == MODEL else "account_id"), ("0" if of == ACCOUNT else "model_id")
         source, finer, which = "quarter", 1, chosen
         for length in sorted(lengths):

@@ -115,8 +115,9 @@ def recharge(
         return known
     account = _lock(tx, user_id, once)
     _check_balance(account.balance + _held(tx, account.id) + amount)  # what is held comes back
-    balance = _move(tx, account, amount)
-    entry = _write(tx, account.id, "recharge", amount, balance, actor, remark=remark)
+    balance, uses = _move(tx, account, amount), _uses(tx, [account])
+    entry = _write(tx, account.id, "recharge", amount, balance, actor, uses, remark=remark)
+    uses.write()
     return _done(tx, once, user_id, account.status, entry)
 
 
@@ -411,9 +412,9 @@ def precharge(
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
     held = _bounded(rates.most(expected))
     _must_cover(account, user_id, held)
-    balance = _move(tx, account, -held)
+    balance, uses = _move(tx, account, -held), _uses(tx, [account])
     entry = _write(
-        tx, account.id, "precharge", -held, balance, actor,
+        tx, account.id, "precharge", -held, balance, actor, uses,
         cost=held, model_id=model_id, price_id=rates.price_id, **_counts(expected),
     )  # fmt: skip
     expires = tx.now_ns + ttl_seconds * SECOND
@@ -421,6 +422,7 @@ def precharge(
         insert(HOLDS).values(precharge_id=entry["id"], account_id=account.id, held=held, expires_at_ns=expires)
     )
     _note_deadline(tx, account.id)
+    uses.write()
     return _done(tx, once, user_id, account.status, entry)._replace(expires_at_ns=expires)
 
 
@@ -448,14 +450,13 @@ def settle(
     calls = _priced(tx, prices, used)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
-    balance = account.balance + held.cost - cost
+    balance, uses = account.balance + held.cost - cost, _uses(tx, [account])
     entry = _write(
-        tx, account.id, "settle", held.cost - cost, balance, actor,
+        tx, account.id, "settle", held.cost - cost, balance, actor, uses,
         cost=cost, model_id=held.model_id, price_id=held.price_id, precharge_id=precharge_id, **_counts(tokens),
         **_asked(upstream),
     )  # fmt: skip
     _end_hold(tx, account.id, precharge_id, entry["id"])
-    uses = _uses(tx, [account])
     uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
     others_written = _deduct(tx, account, balance, calls, actor, tx.now_ns, uses)
     uses.write()
@@ -468,11 +469,12 @@ def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | Non
     if (known := _replayed(tx, once)) is not None:
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
-    balance = _move(tx, account, held.cost)
+    balance, uses = _move(tx, account, held.cost), _uses(tx, [account])
     entry = _write(
-        tx, account.id, "refund", held.cost, balance, actor, model_id=held.model_id, precharge_id=precharge_id
+        tx, account.id, "refund", held.cost, balance, actor, uses, model_id=held.model_id, precharge_id=precharge_id
     )
     _end_hold(tx, account.id, precharge_id, entry["id"])
+    uses.write()
     return _done(tx, once, user_id, account.status, entry)
 
 
@@ -639,7 +641,7 @@ def _reverse(tx: Transaction, account: _Locked, entry: Entry, reason: str, actor
     consumed, amount = undone(entry)
     balance = _move(tx, account, amount, consumed=-consumed)
     row = _write(
-        tx, account.id, "reversal", amount, balance, actor,
+        tx, account.id, "reversal", amount, balance, actor, uses,
         cost=-consumed, model_id=entry.model_id, reverses_id=entry.id, remark=reason,
     )  # fmt: skip
     if entry.type == "precharge":
@@ -756,7 +758,7 @@ def _deduct(
     for call in calls:
         balance -= call.cost
         entry = _write(
-            tx, account.id, "deduct", -call.cost, balance, actor, cost=call.cost,
+            tx, account.id, "deduct", -call.cost, balance, actor, uses, cost=call.cost,
             model_id=call.model_id, price_id=call.price_id, created_at_ns=at, reprices_id=reprices_id,
             remark=remark, **_counts(call.tokens), **_asked(call.upstream),
         )  # fmt: skip
@@ -888,9 +890,16 @@ _OWN = ("deduct", "precharge", "settle", "refund")
 
 
 def _write(
-    tx: Transaction, account_id: int, type: str, amount: Hao, balance: Hao, actor: Actor | None, **columns: Any
+    tx: Transaction,
+    account_id: int,
+    type: str,
+    amount: Hao,
+    balance: Hao,
+    actor: Actor | None,
+    uses: Uses,
+    **columns: Any,
 ) -> dict[str, Any]:
-    """Write an entry; its columns."""
+    """Write an entry, and count it in `uses` where it is no call; its columns."""
     row = {**_EMPTY_ENTRY, "cost": 0, "created_at_ns": tx.now_ns, **columns}
     row |= {"account_id": account_id, "type": type, "amount": amount, "balance_after": balance}
     by_itself = type in _OWN and row["reprices_id"] is None and actor is not None and actor.account_id == account_id
@@ -898,6 +907,9 @@ def _write(
     if row["created_at_ns"] != tx.now_ns:
         row["recorded_at_ns"] = tx.now_ns
     ((row["id"],),) = tx.rows(_INSERT_ENTRY, [row[name] for name in _ENTRY_COLUMNS])
+    if type not in CALLS:
+        recharges = type == "recharge" or (type == "reversal" and row["model_id"] is None)
+        uses.add_other(account_id, row["created_at_ns"], amount if recharges else 0)
     return row
 
 
@@ -958,11 +970,11 @@ def _expire(tx: Transaction, account: _Locked) -> int:
         .where(HOLDS.c.account_id == account.id, HOLDS.c.ended_by.is_(None), HOLDS.c.expires_at_ns <= tx.now_ns)
         .order_by(HOLDS.c.expires_at_ns, HOLDS.c.precharge_id)
     )
-    holds = tx.connection().execute(due).all()
+    holds, uses = tx.connection().execute(due).all(), _uses(tx, [account])
     for hold in holds:
         balance = _move(tx, account, hold.held)
         entry = _write(
-            tx, account.id, "expire", hold.held, balance, None,
+            tx, account.id, "expire", hold.held, balance, None, uses,
             model_id=hold.model_id, precharge_id=hold.precharge_id, created_at_ns=hold.expires_at_ns,
         )  # fmt: skip
         tx.connection().execute(
@@ -971,6 +983,7 @@ def _expire(tx: Transaction, account: _Locked) -> int:
         account = account._replace(balance=balance)
     if holds:
         _note_deadline(tx, account.id)
+        uses.write()
     return len(holds)
 
 

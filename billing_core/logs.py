@@ -22,12 +22,13 @@ from .models import (
     BOTH,
     ENTRIES,
     HOLDS,
-    IS_RARE,
     MODEL,
     MODELS,
+    OTHER,
     PRICES,
     RARE,
     UNDONE_AT_REVERSAL,
+    USED,
 )
 from .models import TYPES as TYPES
 from .money import Hao
@@ -510,15 +511,18 @@ def _summed(tx: Transaction, filters: Filters) -> Sum | None:
         used = sums.used(tx, [(start, end)], ("cost", "calls"), of=MODEL, undone=None, models=models)
         return Sum(sum(calls for _cost, calls in used.values()), sum(cost for cost, _calls in used.values()), 0)
     account, of = accounts.find(tx, filters.user_id).id or 0, ACCOUNT if models is None else BOTH
-    undone = None if only_calls else UNDONE_AT_REVERSAL
-    used = sums.used(tx, [(start, end)], ("cost", "calls"), of=of, undone=undone, accounts=[account], models=models)
-    cost, entries = (sum(numbers[place] for numbers in used.values()) for place in range(2))
-    recharged, within = 0, (account, start, end)
+
+    def added_up(undone: int | None, kind: int = USED) -> tuple[int, int]:
+        used = sums.used(
+            tx, [(start, end)], ("cost", "calls"), of=of, undone=undone, accounts=[account], models=models, kind=kind
+        )
+        return sum(cost for cost, _calls in used.values()), sum(calls for _cost, calls in used.values())
+
+    (cost, entries), recharged = added_up(None), 0
     if not only_calls:
-        ((entries,),) = tx.rows(_ENTRIES_WITHIN, within)
-        for window in stretches.span(tx, start, end):
-            last = 2**63 - 1 if window.last is None else window.last
-            recharged += sum(tx.rows(query, (*within, window.first, last))[0][0] for query in _RECHARGED_WITHIN)
+        recharged, others = added_up(None, OTHER)
+        entries += others
+        cost, _calls = added_up(UNDONE_AT_REVERSAL)
     if only_calls and not filters.merged:
         return Sum(entries, cost, recharged)
     # What a repricing charged stands among the entries at the moment of the call, and in merged lines at its own, with the
@@ -532,15 +536,6 @@ def _summed(tx: Transaction, filters: Filters) -> Sum | None:
     else:
         cost += cost_at_call - cost_at_own
     return Sum(entries, cost, recharged)
-
-
-_ENTRIES_WITHIN = "SELECT count(*) FROM entry WHERE account_id = ? AND created_at_ns >= ? AND created_at_ns < ?"
-_RECHARGED_WITHIN = tuple(  # + : not by the index entry_at, where there are many calls for each recharge
-    f"SELECT CAST(coalesce(sum(amount), 0) AS BIGINT) FROM entry WHERE account_id = ? AND {which} "
-    "AND +created_at_ns >= ? AND +created_at_ns < ? AND id >= ? AND id <= ?"
-    # as the indexes entry_recharge and entry_rare_of_account say it
-    for which in ("type = 'recharge'", f"{IS_RARE} AND type = 'reversal' AND model_id IS NULL")
-)
 
 
 def _repriced(
@@ -557,7 +552,7 @@ def _repriced(
     (found,) = tx.rows(
         f"SELECT {', '.join(f'CAST(coalesce(sum({one}), 0) AS BIGINT)' for one in sums)} "
         "FROM entry e JOIN entry old ON old.id = e.reprices_id "
-        f"WHERE e.account_id = ? AND e.remark IS NOT NULL AND e.reprices_id IS NOT NULL{which}",
+        f"WHERE e.account_id = ? AND e.reprices_id IS NOT NULL{which}",
         (account,),
     )
     return found[:2], found[2:]

@@ -176,6 +176,13 @@ class Entry(SQLModel, table=True):
             postgresql_where=text(IS_RARE),
         ),
         Index(
+            "entry_repricing_of_account",
+            "account_id",
+            "id",
+            sqlite_where=text("reprices_id IS NOT NULL"),
+            postgresql_where=text("reprices_id IS NOT NULL"),
+        ),
+        Index(
             "entry_remarked_of_account",
             "account_id",
             "id",
@@ -267,7 +274,7 @@ class UsageSum(SQLModel, table=True):
     account_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     model_id: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     kind: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
-    """USED, UNDONE_AT_CALL or UNDONE_AT_REVERSAL."""
+    """USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL or OTHER."""
     slot: int = Field(sa_column=_int(primary_key=True, autoincrement=False))
     """Of MODEL on Postgres each open connection adds to a part of its own, so that accounts don't wait for each other; else
     0."""
@@ -289,7 +296,7 @@ class UsageSum(SQLModel, table=True):
 
 class UsageOpen(SQLModel, table=True):
     """What an account used of a model in a quarter of an hour, as far as it isn't in usage_sum yet: a call of the quarter under
-    way is added here alone, and moved there after its end; see sums.py."""
+    way is added here alone, and moved there after its end; see sums.py. Under the model 0: entries that are no calls (OTHER)."""
 
     __tablename__ = "usage_open"
     __table_args__ = (
@@ -316,8 +323,9 @@ class UsageOpen(SQLModel, table=True):
 
 MODEL, ACCOUNT, BOTH = range(3)
 """What a sum is of."""
-USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL = range(3)
-"""The kinds of usage_sum: calls, and what reversals undid of them by the time of the call or of the reversal."""
+USED, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, OTHER = range(4)
+"""The kinds of usage_sum: calls; what reversals undid of them by the time of the call or of the reversal; and of ACCOUNT alone
+the entries that are no calls, where `calls` counts them and `cost` is what they recharged, less what reversals took off it."""
 
 
 class Idempotency(SQLModel, table=True):

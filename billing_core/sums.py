@@ -3,8 +3,8 @@
 A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 hours, a day and 8 days
 are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 days, and
 only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has
-few entries to read. What reversals undo is rare, and kept in every length. Where sums don't reach, at the ends of a stretch,
-the calls themselves are added up, found by their account and time.
+few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are counted as an account's
+use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open`: the rest
 would be nine pages of the file. Whoever writes to the sums first after the quarter's end closes it: adds its rows to all of the
@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from .database import Transaction
-from .models import ACCOUNT, BOTH, MODEL, USAGE_SUMS, USED
+from .models import ACCOUNT, BOTH, MODEL, OTHER, USAGE_SUMS, USED
 from .money import Hao
 from .tokens import KINDS, PRICED_IN_SQL, Tokens
 
@@ -27,7 +27,7 @@ QUARTER_NS = 900 * 10**9
 LONG = 768
 """8 days, in which an account is busy or isn't."""
 KEPT = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16), BOTH: (LONG,)}
-"""The lengths that are always kept of what was used."""
+"""The lengths that are always kept of what was used, and of an account's other entries."""
 BUSY = (96, 16, 4)
 """And of BOTH for a busy account, within periods of LONG in which it is one."""
 UNDONE = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: (LONG, 96, 16, 4, 1)}
@@ -79,6 +79,14 @@ class Uses:
         else:
             plus(self._kept, (quarter, account_id, model_id, kind), numbers)
 
+    def add_other(self, account_id: int, at_ns: int, recharged: Hao) -> None:
+        """Add an entry that is no call, and what it recharges or takes off a recharge, at a moment."""
+        quarter, numbers = at_ns // QUARTER_NS, (recharged, 1, *_NOTHING)
+        if quarter == self._now:
+            plus(self._opened, (quarter, account_id, 0), numbers)
+        else:
+            plus(self._kept, (quarter, account_id, 0, OTHER), numbers)
+
     def write(self) -> None:
         """Add all of it to what is open and to the sums that are kept, and close what has ended."""
         tx, opened, kept = self._tx, self._opened, self._kept
@@ -91,6 +99,14 @@ class Uses:
         if kept:
             _keep(tx, kept, opened)
         _add(tx, _ADD_OPEN, [(*key, *opened[key]) for key in sorted(opened)])
+
+
+_NOTHING = (0,) * (len(SUMS) - 2)
+
+
+def _kind(model_id: int) -> int:
+    """Of what is open."""
+    return USED if model_id else OTHER
 
 
 def of_call(cost: Hao, calls: int, tokens: Tokens, upstream_yuan: int | None) -> list[int]:
@@ -132,7 +148,7 @@ def _take(tx: Transaction, which: str, parameters: Sequence[Any], kept: Kept) ->
     """Delete open rows, and add them to `kept`."""
     query = f"DELETE FROM usage_open WHERE {which} RETURNING {', '.join((*_OPEN_KEY, *SUMS))}"
     for quarter, account, model, *numbers in tx.rows(query, parameters):
-        plus(kept, (quarter, account, model, USED), numbers)
+        plus(kept, (quarter, account, model, _kind(model)), numbers)
 
 
 def _keep(tx: Transaction, kept: Kept, opened: Opened) -> None:
@@ -141,18 +157,18 @@ def _keep(tx: Transaction, kept: Kept, opened: Opened) -> None:
     if became_busy:
         whose = {account for account, _period in became_busy}
         for key in [key for key in opened if key[1] in whose]:
-            plus(kept, (*key, USED), opened.pop(key))
+            plus(kept, (*key, _kind(key[2])), opened.pop(key))
         _take(tx, f"account_id IN ({_listed(whose)})", (), kept)
         calls, became_busy = _busy(tx, kept)  # in other periods as well
-    quarters: dict[Key, Sequence[int]] = {
-        (BOTH, quarter, account, model, kind, 0): numbers for (quarter, account, model, kind), numbers in kept.items()
-    }
+    quarters: dict[Key, Sequence[int]] = {}
     for (quarter, account, model, kind), numbers in kept.items():
-        plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
         plus(quarters, (ACCOUNT, quarter, account, 0, kind, 0), numbers)
+        if kind != OTHER:
+            plus(quarters, (MODEL, quarter, 0, model, kind, tx.slot), numbers)
+            plus(quarters, (BOTH, quarter, account, model, kind, 0), numbers)
     rows: dict[Key, Sequence[int]] = {}
     for (of, quarter, who, what, kind, part), numbers in quarters.items():
-        lengths = KEPT[of] if kind == USED else UNDONE[of]
+        lengths = KEPT[of] if kind in (USED, OTHER) else UNDONE[of]
         if of == BOTH and kind == USED and calls.get((who, quarter // LONG), 0) >= BUSY_CALLS:
             lengths += BUSY
         for length in lengths:
@@ -216,16 +232,21 @@ _OF_ENTRIES = {
     "upstream_cost": "CASE WHEN e.upstream_yuan IS NULL THEN 0 ELSE e.cost END",
 }
 """What a call's entry adds to each sum."""
+IS_CALL = "e.type IN ('deduct', 'settle')"
+RECHARGED = "CASE WHEN e.type = 'recharge' OR e.type = 'reversal' AND e.model_id IS NULL THEN e.amount ELSE 0 END"
+"""SQL: what another entry recharges, or takes off a recharge: a reversal without a model undoes one."""
+_OF_KIND = {USED: (IS_CALL, _OF_ENTRIES), OTHER: (f"NOT {IS_CALL}", {"calls": "1", "cost": RECHARGED})}
 
 
-def _sums_of_entries(columns: Iterable[str]) -> str:
-    return ", ".join(f"CAST(sum({_OF_ENTRIES.get(name, f'e.{name}')}) AS BIGINT)" for name in columns)
+def _sums_of_entries(columns: Iterable[str], kind: int = USED) -> str:
+    of = _OF_KIND[kind][1]
+    return ", ".join(f"CAST(sum({of.get(name, f'e.{name}')}) AS BIGINT)" for name in columns)
 
 
 _BECAME_BUSY = (
     f"INSERT INTO usage_sum (of, length, period, account_id, model_id, kind, slot, {', '.join(SUMS)}) "
     f"SELECT {BOTH}, ?, e.created_at_ns / ?, e.account_id, e.model_id, {USED}, 0, {_sums_of_entries(SUMS)} FROM entry e "
-    "WHERE e.account_id = ? AND e.created_at_ns >= ? AND e.created_at_ns < ? AND e.type IN ('deduct', 'settle') "
+    f"WHERE e.account_id = ? AND e.created_at_ns >= ? AND e.created_at_ns < ? AND {IS_CALL} "
     "GROUP BY 3, e.account_id, e.model_id"
 )
 
@@ -270,18 +291,20 @@ def used(
     undone: int | None,
     accounts: Sequence[int] | None = None,
     models: Sequence[int] | None = None,
+    kind: int = USED,
 ) -> "Found":
     """What was used between moments (ns, whole quarters of an hour): by the span's place, account (0 where `of` is MODEL) and
     model (0 where it is ACCOUNT), the sums `columns`. `undone`: the kind of sums that say what reversals undid; None: calls
-    count whatever was undone. Only of `accounts` and `models`, where they are given."""
-    newest, longest = _newest(tx), KEPT[of][0]
+    count whatever was undone. Only of `accounts` and `models`, where they are given. Of `kind` OTHER it is what models.OTHER says,
+    by ACCOUNT."""
+    newest, longest = _newest(tx, kind), KEPT[of][0]
     quarters: list[_Span] = []
     for place, (start, end) in enumerate(spans):
         last = end // QUARTER_NS
         if last > newest:  # nothing comes after it, so that a long period says the same
             last = -(-last // longest) * longest
         quarters.append((place, start // QUARTER_NS, last))
-    reading = _Reading(tx, columns, of, accounts, models)
+    reading = _Reading(tx, columns, of, accounts, models, kind)
     sums, rest = _cut(quarters, KEPT[of])
     middles: list[_Span] = []
     if of == BOTH:
@@ -294,18 +317,19 @@ def used(
     reading.calls(rest)
     reading.open(quarters, rest, middles)
     kinds = () if undone is None else (undone,)
-    reading.sums(sums, (USED, *kinds))
+    reading.sums(sums, (kind, *kinds))
     if kinds:
         quarters_left, _none = _cut(rest, (1,))
         reading.sums(quarters_left, kinds)
     return reading.found
 
 
-def _newest(tx: Transaction) -> int:
-    """The last quarter of an hour in which there is anything."""
-    closed = f"SELECT period FROM usage_sum WHERE of = {MODEL} AND length = 1 ORDER BY period DESC LIMIT 1"
-    ((summed, opened),) = tx.rows(f"SELECT ({closed}), (SELECT max(quarter) FROM usage_open)")
-    return max(summed or 0, opened or 0)
+def _newest(tx: Transaction, kind: int) -> int:
+    """A quarter of an hour after which there is nothing: the last one that is told apart."""
+    of, length = (MODEL, KEPT[MODEL][-1]) if kind == USED else (ACCOUNT, KEPT[ACCOUNT][-1])
+    closed = f"SELECT period FROM usage_sum WHERE of = {of} AND length = {length} ORDER BY period DESC LIMIT 1"
+    ((period, opened),) = tx.rows(f"SELECT ({closed}), (SELECT max(quarter) FROM usage_open)")
+    return max(0 if period is None else (period + 1) * length - 1, opened or 0)
 
 
 Found = dict[tuple[int, int, int], Sequence[int]]
@@ -329,9 +353,10 @@ class _Reading:
         of: int,
         accounts: Sequence[int] | None,
         models: Sequence[int] | None,
+        kind: int,
     ) -> None:
         self.found: Found = {}
-        self._tx, self._columns, self._of = tx, columns, of
+        self._tx, self._columns, self._of, self._kind = tx, columns, of, kind
         self._accounts, self._models = None if of == MODEL else accounts, models
         self._one: int | None = 0
         """The account in what is found, where it is the same in all."""
@@ -357,10 +382,10 @@ class _Reading:
         if pieces:
             self._add(
                 f"piece(place, start, until) AS (VALUES {_values(pieces)})",
-                ("a.id", "e.model_id"), _sums_of_entries(self._columns),
+                ("a.id", "e.model_id"), _sums_of_entries(self._columns, self._kind),
                 "piece CROSS JOIN account a", "entry e",
                 "e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
-                f"AND e.type IN ('deduct', 'settle'){_among('e.model_id', self._models)}",
+                f"AND {_OF_KIND[self._kind][0]}{_among('e.model_id', self._models)}",
                 _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG * QUARTER_NS}', 'a.id')}"),
             )  # fmt: skip
 
@@ -382,8 +407,8 @@ class _Reading:
                 "",
             )
         rows = self._tx.rows(
-            f"SELECT quarter, {busy}, {account}, {model}, {numbers} FROM usage_open WHERE quarter >= ? AND quarter < ?"
-            f"{_among('account_id', self._accounts)}{_among('model_id', self._models)}{by}",
+            f"SELECT quarter, {busy}, {account}, {model}, {numbers} FROM usage_open WHERE quarter >= ? AND quarter < ? "
+            f"AND model_id {'>' if self._kind == USED else '='} 0{_among('account_id', self._accounts)}{_among('model_id', self._models)}{by}",
             (min(start for _place, start, _end in spans), max(end for _place, _start, end in spans)),
         )
         places = {

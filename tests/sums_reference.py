@@ -9,7 +9,7 @@ from conftest import Clock
 
 from billing_core import sums
 from billing_core.database import Database, Transaction, may_be_alone
-from billing_core.models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
+from billing_core.models import ACCOUNT, BOTH, MODEL, OTHER, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USED
 from billing_core.tokens import extras_from
 
 Key = tuple[int, int, int, int, int, int]
@@ -44,6 +44,13 @@ def sums_of(entries: Iterable[Any], open_calls: dict[tuple[int, int], int] | Non
         for of in (MODEL, ACCOUNT, BOTH):
             for length in (*sums.KEPT[of], *(sums.BUSY if busy and of == BOTH else ())):
                 add(of, length, row.created_at_ns, row, USED, _numbers(row, row.cost, 1))
+
+    for row in by_id.values():
+        if row.type not in ("deduct", "settle"):
+            recharges = row.type == "recharge" or (row.type == "reversal" and row.model_id is None)
+            numbers = (row.amount if recharges else 0, 1) + (0,) * (len(NUMBERS) - 2)
+            for length in sums.KEPT[ACCOUNT]:
+                add(ACCOUNT, length, row.created_at_ns, row, OTHER, numbers)
 
     def undo(at_ns: int, call: Any, kind: int, numbers: Numbers) -> None:
         for of, lengths in sums.UNDONE.items():
@@ -87,9 +94,10 @@ def opened(db: Database) -> list[tuple[int, ...]]:
 def expected(db: Database) -> Sums:
     """What `usage_sum` and `usage_open` should hold together."""
     calls: dict[tuple[int, int], int] = {}
-    for quarter, account, _model, _cost, number, *_rest in opened(db):
-        place = (account, quarter // sums.LONG)
-        calls[place] = calls.get(place, 0) + number
+    for quarter, account, model, _cost, number, *_rest in opened(db):
+        if model:
+            place = (account, quarter // sums.LONG)
+            calls[place] = calls.get(place, 0) + number
     entries = db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM entry ORDER BY id")).all())
     return sums_of(entries, calls)
 
@@ -107,6 +115,10 @@ def kept(db: Database) -> Sums:
         add(tuple(row[:6]), tuple(row[7:]))
     closed = dict(found)
     for quarter, account, model, *numbers in opened(db):
+        if not model:
+            for length in sums.KEPT[ACCOUNT]:
+                add((ACCOUNT, length, quarter // length, account, 0, OTHER), tuple(numbers))
+            continue
         calls = closed.get((ACCOUNT, sums.LONG, quarter // sums.LONG, account, 0, USED), (0, 0))[1]
         for of, who, what in ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model)):
             busy = sums.BUSY if of == BOTH and calls >= sums.BUSY_CALLS else ()

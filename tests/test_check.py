@@ -157,8 +157,13 @@ CASES: list[tuple[Sequence[str], str, Any, str]] = [
     (["DELETE FROM usage_open"], "usage_sum", None, "and 2 calls"),
     (["UPDATE usage_open SET quarter = quarter + 1"], "usage_sum", None, "and 2 calls"),
     (["UPDATE usage_open SET quarter = 1" + 18 * "0"], "usage_sum", None, "and 2 calls"),
-    (["UPDATE usage_open SET account_id = 2"], "usage_sum", None, "account number 1 .* and 2 calls"),
-    (["UPDATE usage_open SET model_id = 99"], "usage_sum", None, "model number 1 .* and 2 calls"),
+    (["UPDATE usage_open SET account_id = 2 WHERE model_id > 0"], "usage_sum", None, "account number 1 .* and 2 calls"),
+    (["UPDATE usage_open SET model_id = 99 WHERE model_id > 0"], "usage_sum", None, "model number 1 .* and 2 calls"),
+    (["UPDATE usage_open SET calls = calls + 1 WHERE model_id = 0"], "usage_sum", None,
+     "recharges of account number .* by 0.00 元 and -1 entries that are no calls"),
+    (["DELETE FROM usage_open WHERE model_id = 0"], "usage_sum", None, "recharges of account number 1 .* by 100.00 元 and 12 entries"),
+    (["UPDATE usage_sum SET cost = cost + 1 WHERE kind = 3"], "usage_sum", None, "by -0.0001 元 and 0 entries"),
+    (["DELETE FROM usage_sum WHERE kind = 3 AND length = 96"], "usage_sum", None, "for 1 day from .* entries that are no calls"),
     ([SET + "created_at_ns = created_at_ns - 900000000000 WHERE id = 2"], "usage_sum", None, "differs by"),
 ]  # fmt: skip
 
@@ -270,7 +275,7 @@ def name_of(row: Any) -> str:
 
 
 def test_every_kind_of_sum_is_there_to_be_checked(used: Database) -> None:
-    assert len(one_of_each(used)) == 12 + 2 * 14
+    assert len(one_of_each(used)) == 12 + 2 * 14 + 4
     for name in sums.SUMS:
         assert any(getattr(row, name) for row in one_of_each(used)), name
 
@@ -393,26 +398,40 @@ def test_whatever_stands_in_what_is_open_the_check_tells_of_it(used: Database, w
     if not used.is_sqlite and not what.strip("-").isdigit():
         return  # it would not be taken
     used.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL, allow_debt=True)
-    (row,) = used.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM usage_open")).all())
-    for name in row._fields:
-        run(used, f"UPDATE usage_open SET {name} = {what}")
-        findings = check(used)
-        assert [one.table for one in findings][:1] == ["usage_sum"], (name, what)
-        assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
-        run(used, f"UPDATE usage_open SET {name} = {getattr(row, name)}")
+    for row in still_open(used):
+        for name in row._fields:
+            changed = row._asdict() | {name: what}
+            run(used, f"UPDATE usage_open SET {name} = {what} {which(row._asdict())}")
+            findings = check(used)
+            assert [one.table for one in findings][:1] == ["usage_sum"], (name, what)
+            assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+            run(used, f"UPDATE usage_open SET {name} = {getattr(row, name)} {which(changed)}")
     assert not check(used)
+
+
+def still_open(db: Database) -> list[Any]:
+    """The rows of `usage_open`: of a call, and of an account's other entries."""
+    rows = db.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM usage_open ORDER BY model_id")).all())
+    assert [bool(row.model_id) for row in rows] == [False, True]
+    return list(rows)
+
+
+def which(row: dict[str, Any]) -> str:
+    return "WHERE " + " AND ".join(f"{name} = {row[name]}" for name in ("quarter", "account_id", "model_id"))
 
 
 @pytest.mark.parametrize("name", ["quarter", "account_id", "model_id"])
 @pytest.mark.parametrize("number", [2**61 + 1, 2**62 + 1, 2**63 - 1, -(2**63), -1])
 def test_an_open_row_too_many_is_found(used: Database, name: str, number: int) -> None:
     used.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL, allow_debt=True)
-    (row,) = used.read(lambda tx: tx.connection().execute(sa.text("SELECT * FROM usage_open")).all())
-    other = row._asdict() | {name: number}
-    run(used, f"INSERT INTO usage_open ({', '.join(other)}) VALUES ({', '.join(map(str, other.values()))})")
-    findings = check(used)
-    assert [one.table for one in findings][:1] == ["usage_sum"]
-    assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+    for row in still_open(used):
+        other = row._asdict() | {name: number}
+        run(used, f"INSERT INTO usage_open ({', '.join(other)}) VALUES ({', '.join(map(str, other.values()))})")
+        findings = check(used)
+        assert [one.table for one in findings][:1] == ["usage_sum"]
+        assert all(one.sentence() and one.sentence("zh_CN") for one in findings)
+        run(used, f"DELETE FROM usage_open {which(other)}")
+    assert not check(used)
 
 
 @pytest.mark.parametrize("what", ["'much'", "''", "1.5", "x'00'", "-9223372036854775808", "9223372036854775807"])

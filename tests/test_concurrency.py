@@ -247,7 +247,7 @@ def test_who_closes_a_quarter_of_an_hour_waits_for_nobody(postgres_database: str
 
     db.write(charge_bob_and_ann_meanwhile)
     db.write(ledger.charge, "cid", *CALL, actor=SHELL, allow_debt=True)
-    assert still_open() == [(quarter + 1, "ann"), (quarter + 1, "cid")]
+    assert still_open() == [(quarter + 1, user_id) for user_id in ("ann", "bob", "cid")]
     assert not check(db)
     db.close()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import sums_reference
 from conftest import NOON, SECOND, Clock
 
 from billing_core import accounts, ledger, logs, pricing
@@ -146,6 +147,7 @@ def test_a_balance_never_grows_past_what_the_ledger_can_hold(db: Database, sign:
     )
     db.write(lambda tx: tx.connection().execute(sa.text(start)))
     db.write(lambda tx: tx.connection().execute(sa.text(f"UPDATE account SET balance = {near} WHERE id = {rich}")))
+    sums_reference.write(db)
     assert recharge(db, sign * MAX_HAO, "rich").balance == sign * 9 * 10**18
     refuses(db, Invalid, "larger than the ledger can hold", lambda: recharge(db, sign, "rich"))
     into_debt = lambda: db.write(ledger.charge, "rich", MODEL, HUNDRED, actor=SHELL, allow_debt=True)  # noqa: E731

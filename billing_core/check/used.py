@@ -13,7 +13,7 @@ from .. import sums
 from ..database import Transaction
 from ..errors import BillingError
 from ..i18n import N_
-from ..models import ACCOUNT, BOTH, MODEL, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
+from ..models import ACCOUNT, BOTH, MODEL, OTHER, UNDONE_AT_CALL, UNDONE_AT_REVERSAL, USAGE_SUMS, USED
 from ..sums import QUARTER_NS
 from ..tokens import PRICED_IN_SQL
 from .findings import Findings
@@ -34,6 +34,8 @@ def busy_accounts(tx: Transaction) -> Busy:
 
 def lengths(of: int, kind: int) -> list[int]:
     """All that are kept, the finest first."""
+    if kind == OTHER:
+        return sorted(sums.KEPT[of]) if of == ACCOUNT else []
     return sorted({*sums.KEPT[of], *(sums.BUSY if of == BOTH else ())} if kind == USED else sums.UNDONE[of])
 
 
@@ -92,6 +94,11 @@ class Sketch:
 
         return used
 
+    def other(self, account: int, at_ns: int) -> int:
+        """The hash of the place where an entry counts first that is no call."""
+        finest = lengths(ACCOUNT, OTHER)[0]
+        return hash((self.place(ACCOUNT, finest, OTHER, 0)[0], at_ns // QUARTER_NS // finest, account, 0))
+
     def undone(self, account: int, model: int, at_ns: int, kind: int) -> int:
         """The same of what was undone."""
         quarter, total = at_ns // QUARTER_NS, 0
@@ -128,7 +135,7 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
                 place = account | 0, model | 0, (quarter | 0) * QUARTER_NS
                 if max(place[:2]) >= 2**60 or place[2] >= 2**62:  # too large, as above
                     return None
-                kept += weigh(*numbers) * calls(*place)
+                kept += weigh(*numbers) * (calls(*place) if model else sketch.other(account, place[2]))
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)
@@ -154,10 +161,14 @@ _PRICED = f"CASE WHEN {PRICED_IN_SQL.format(extras='e.extras')} THEN 1 ELSE 0 EN
 _CALLED = f"""
 SELECT account_id, created_at_ns, model_id, {USED}, -cost, -1, {", ".join(f"-{kind}" for kind in _TOKENS)},
     -({_PRICED}), -coalesce(upstream_yuan, 0), CASE WHEN upstream_yuan IS NULL THEN 0 ELSE -cost END
-FROM entry e WHERE type IN ('deduct', 'settle')
+FROM entry e WHERE {sums.IS_CALL}
+"""
+_OTHER = f"""
+SELECT account_id, created_at_ns, 0, {OTHER}, -({sums.RECHARGED}), -1, {", ".join("0" * (len(_KINDS) - 2))}
+FROM entry e WHERE NOT {sums.IS_CALL}
 """
 # Each row as if it were a call at the start of its quarter, so that _BUSY fits.
-_OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e WHERE TRUE"
+_OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e WHERE model_id"
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END,
     e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},
@@ -180,7 +191,7 @@ _BUSY = f"""
 AND (account_id, created_at_ns / {{ns}}) IN (
     SELECT account_id, at_ns / {{ns}} FROM (
         SELECT account_id, created_at_ns AS at_ns, 1 AS calls FROM entry WHERE type IN ('deduct', 'settle')
-        UNION ALL SELECT account_id, quarter * {QUARTER_NS}, -calls FROM usage_open
+        UNION ALL SELECT account_id, quarter * {QUARTER_NS}, -calls FROM usage_open WHERE model_id <> 0
     ) AS closed GROUP BY 1, 2 HAVING sum(calls) >= {{calls}}
 )
 """
@@ -200,14 +211,21 @@ def usage_sums(tx: Transaction, found: Findings) -> None:
             found.note("usage_sum", None, N_("The sums of usage hold a number that is larger than any can be."))
 
 
+_CALLS_DIFFER = N_(
+    "The sum of {what} for {length} from {time} (UTC) is kept as {kept} 元, but what its entries say differs by "
+    "{difference} 元 and {calls} calls."
+)
+_OTHERS_DIFFER = N_(
+    "The sum of the recharges of {what} for {length} from {time} (UTC) is kept as {kept} 元, but what its entries say differs by "
+    "{difference} 元 and {calls} entries that are no calls."
+)
+
+
 def _compare(tx: Transaction, found: Findings, of: int, length: int, known: bool) -> None:
     for row in each_row(tx, _differing(of, length, known), of=of, length=length):
         found.note(
             "usage_sum", "/".join(map(str, (of, length, row.period, row.account_id, row.model_id, row.kind))),
-            N_(
-                "The sum of {what} for {length} from {time} (UTC) is kept as {kept} 元, but what its entries say differs by "
-                "{difference} 元 and {calls} calls."
-            ),
+            _OTHERS_DIFFER if row.kind == OTHER else _CALLS_DIFFER,
             what=_what(of, row.account_id, row.model_id), length=_said(length), time=_began(length, row.period),
             kept=yuan(_whole(row.kept)), difference=yuan(-_whole(row.cost)), calls=-_whole(row.calls),
         )  # fmt: skip
@@ -215,7 +233,7 @@ def _compare(tx: Transaction, found: Findings, of: int, length: int, known: bool
 
 def _differing(of: int, length: int, known: bool) -> str:
     """SQL for the sums of a length, less what the entries say they are, where that leaves something."""
-    entries, still_open = [], ""
+    entries, still_open = [], list[str]()
     account, model, slot = (
         ("0", "model_id", "0") if of == MODEL else ("account_id", "0" if of == ACCOUNT else "model_id", "slot")
     )
@@ -224,9 +242,12 @@ def _differing(of: int, length: int, known: bool) -> str:
         busy = of == BOTH and length not in sums.KEPT[BOTH]
         some = _BUSY.format(ns=sums.LONG * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""
         entries.append(f"{_CALLED}{some}")
-        still_open = (
-            f"UNION ALL SELECT quarter / {length}, {account}, {model}, {USED}, 0, {kinds}, cost FROM {_OPEN}{some}"
+        still_open.append(
+            f"SELECT quarter / {length}, {account}, {model}, {USED}, 0, {kinds}, cost FROM {_OPEN} <> 0 {some}"
         )
+    if known and length in lengths(of, OTHER):
+        entries.append(_OTHER)
+        still_open.append(f"SELECT quarter / {length}, account_id, 0, {OTHER}, 0, {kinds}, cost FROM {_OPEN} = 0")
     if known and length in lengths(of, UNDONE_AT_CALL):
         entries += [_REPRICED, _UNDONE]
     said = f"said(account_id, at_ns, model_id, kind, {kinds}) AS ({' UNION ALL '.join(entries)})"
@@ -235,7 +256,7 @@ def _differing(of: int, length: int, known: bool) -> str:
     SELECT {key}, {", ".join(f"sum({kind}) AS {kind}" for kind in _KINDS)}, sum(kept) AS kept FROM (
         SELECT period, account_id, model_id, kind, {slot} AS slot, {kinds}, cost AS kept FROM usage_sum
         WHERE of = :of AND length = :length
-        {still_open}
+        {" ".join(f"UNION ALL {some}" for some in still_open)}
         {f"UNION ALL SELECT at_ns / {length * QUARTER_NS}, {account}, {model}, kind, 0, {kinds}, 0 FROM said" if entries else ""}
     ) AS both_sides
     GROUP BY {key} HAVING {" OR ".join(f"sum({kind}) <> 0" for kind in _KINDS)} ORDER BY {key}

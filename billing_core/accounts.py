@@ -179,8 +179,8 @@ class Known(NamedTuple):
 def known(tx: Transaction, *, actor: Actor) -> list[Known]:
     """All accounts, by name. Raises Forbidden."""
     actor.must_be_admin()
-    query = f"SELECT {', '.join(Known._fields)} FROM account ORDER BY lower(name), user_id"
-    return [Known(*row) for row in tx.rows(query)]
+    rows = tx.rows(f"SELECT {', '.join(Known._fields)} FROM account")
+    return sorted(map(Known._make, rows), key=lambda one: (one.name.lower(), one.user_id))
 
 
 def _name(name: str) -> str:

@@ -30,6 +30,14 @@ def find(tx: Transaction, user_id: str) -> Account:
     return account
 
 
+def number(tx: Transaction, user_id: str) -> int:
+    """The account's number, by which all else names it. Raises UnknownAccount."""
+    rows = tx.rows("SELECT id FROM account WHERE user_id = ?", (user_id,)) if user_id.isprintable() else []
+    if not rows:
+        raise UnknownAccount(user_id)
+    return int(rows[0][0])
+
+
 def add(
     tx: Transaction,
     user_id: str,

@@ -182,6 +182,10 @@ def _lines(merged: bool, is_admin: bool) -> Select[Any]:
     )
 
 
+# That few are reversals at all tells Postgres that nearly every entry passes.
+_IS_LINE = ENTRIES.c.reverses_id.is_(None) | ledger.charged_anew(ENTRIES).is_(None)
+
+
 def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
     """What a SELECT from entry has to hold to. Raises Invalid, Forbidden, UnknownAccount."""
     actor.must_see(filters.user_id)
@@ -190,18 +194,16 @@ def conditions(tx: Transaction, filters: Filters, actor: Actor) -> list[Any]:
         at = at + 0  # not by the index entry_at: what it finds would have to be sorted. Postgres weighs that by itself.
     found: list[Any] = []
     if filters.merged:
-        # That few are reversals at all tells Postgres that nearly every entry passes.
-        found.append(e.reverses_id.is_(None) | ledger.charged_anew(ENTRIES).is_(None))
+        found.append(_IS_LINE)
     if filters.user_id is not None:
-        found.append(e.account_id == accounts.find(tx, filters.user_id).id)
+        found.append(e.account_id == accounts.number(tx, filters.user_id))
     if filters.start_ns is not None:
         found.append(at >= _kept(filters.start_ns))
     if filters.end_ns is not None:
         found.append(at < _kept(filters.end_ns))
-    if not filters.model.isprintable():  # no model's name; Postgres takes no NUL, UTF-8 no lone surrogate
-        found.append(false())
-    elif filters.model:
-        found.append(e.model_id == select(MODELS.c.id).where(MODELS.c.name == filters.model).scalar_subquery())
+    if filters.model:
+        model = pricing.known_number(tx, filters.model)
+        found.append(false() if model is None else e.model_id == model)
     if filters.types == ("recharge",):  # written out, or SQLite doesn't see that the index entry_recharge fits
         found.append(e.type == literal_column("'recharge'"))
     elif filters.types:
@@ -510,7 +512,7 @@ def _summed(tx: Transaction, filters: Filters) -> Sum | None:
             return None
         used = sums.used(tx, [(start, end)], ("cost", "calls"), of=MODEL, undone=None, models=models)
         return Sum(sum(calls for _cost, calls in used.values()), sum(cost for cost, _calls in used.values()), 0)
-    account, of = accounts.find(tx, filters.user_id).id or 0, ACCOUNT if models is None else BOTH
+    account, of = accounts.number(tx, filters.user_id), ACCOUNT if models is None else BOTH
 
     def added_up(undone: int | None, kind: int = USED) -> tuple[int, int]:
         used = sums.used(

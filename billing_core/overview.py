@@ -118,7 +118,7 @@ def balances(tx: Transaction, shown: Overview, *, actor: Actor, tz: ZoneInfo) ->
     its own day."""
     days = last_days(tx, tz)
     spent = stats.spent(tx, days, actor=actor, user_id=shown.user_id, undone=UNDONE_AT_REVERSAL)
-    account_id = accounts.find(tx, shown.user_id).id
+    account_id = accounts.number(tx, shown.user_id)
     since = min(window.first for window in stretches.span(tx, days[0].start_ns, None))
     rows = tx.rows(_MOVED, (account_id, since, account_id, since))
     at_end, balance = [], shown.balance + shown.held

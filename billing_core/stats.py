@@ -238,7 +238,7 @@ def _accounts(tx: Transaction) -> dict[int, str]:
 
 def _only(tx: Transaction, user_id: str | None) -> list[int] | None:
     """The account's number. Raises UnknownAccount."""
-    return None if user_id is None else [accounts.find(tx, user_id).id or 0]
+    return None if user_id is None else [accounts.number(tx, user_id)]
 
 
 def _used(

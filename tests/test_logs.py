@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import plans
 
-from billing_core import accounts, ledger, logs
+from billing_core import accounts, ledger, logs, pricing
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database, Transaction
 from billing_core.errors import Forbidden, Invalid, NotFound, UnknownAccount
@@ -244,6 +244,7 @@ def test_the_daily_reading_takes_an_index_and_sorts_nothing(
 ) -> None:
     db = Database(sqlite_url)
     db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    db.write(pricing.model_number, "m")
     steps = [step for plan in plans(db, partial(read, db, filters, **options)) for step in plan]
     db.close()
     assert [step for step in steps if step.startswith("SEARCH entry USING") and step.endswith(index)], steps

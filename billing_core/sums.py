@@ -6,10 +6,10 @@ only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 h
 few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are counted as an account's
 use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
 
-A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open`: the rest
-would be nine pages of the file. Whoever writes to the sums first after the quarter's end closes it: adds its rows to all of the
-sums above (the next ones go on, where there are many). An account's rows are closed before that, where one of them holds BUSY_CALLS calls. So what was used is what
-the sums hold and what is open, at any moment.
+A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open` (another entry
+to that of its account): the rest would be nine pages of the file. Whoever writes an entry first after the quarter's end closes
+it: adds its rows to all of the sums above (the next ones go on, where there are many). An account's rows are closed before that,
+where one of them holds BUSY_CALLS calls. So what was used is what the sums hold and what is open, at any moment.
 """
 
 import operator

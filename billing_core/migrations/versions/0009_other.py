@@ -1,5 +1,6 @@
 """The entries of an account that are no calls are summed up as its use is, under a kind of their own, so that what a log's range
-holds is read as quickly for a year as for a day; and what repricings wrote is found by an index.
+holds is read as quickly for a year as for a day; what repricings wrote is found by an index; and what every account used of every
+model is summed up for 64 days as well.
 """
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ revision = "0009"
 down_revision = "0008"
 
 QUARTER_NS = 900 * 10**9
-ACCOUNT, OTHER = 1, 3
+ACCOUNT, BOTH, OTHER = 1, 2, 3
 LENGTHS = (16, 96, 768, 6144)
 NUMBERS = ("calls", "cost")
 ZEROS = (
@@ -38,6 +39,12 @@ def upgrade() -> None:
             f"{', '.join('0' * len(ZEROS))} FROM {source} AS finer GROUP BY 3, 4"
         )
         finer = length
+    numbers = (*NUMBERS, *ZEROS)
+    op.execute(
+        f"INSERT INTO usage_sum (of, length, period, account_id, model_id, kind, slot, {', '.join(numbers)}) "
+        f"SELECT {BOTH}, 6144, period / 8, account_id, model_id, kind, 0, {', '.join(f'sum({name})' for name in numbers)} "
+        f"FROM usage_sum WHERE of = {BOTH} AND length = 768 GROUP BY 3, 4, 5, 6"
+    )
 
 
 def of_length(length: int) -> str:

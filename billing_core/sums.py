@@ -329,7 +329,8 @@ def _newest(tx: Transaction, kind: int) -> int:
     of, length = (MODEL, KEPT[MODEL][-1]) if kind == USED else (ACCOUNT, KEPT[ACCOUNT][-1])
     closed = f"SELECT period FROM usage_sum WHERE of = {of} AND length = {length} ORDER BY period DESC LIMIT 1"
     ((period, opened),) = tx.rows(f"SELECT ({closed}), (SELECT max(quarter) FROM usage_open)")
-    return max(0 if period is None else (period + 1) * length - 1, opened or 0)
+    opened = 0 if opened is None else opened // length
+    return (max(0 if period is None else int(period), opened) + 1) * length - 1
 
 
 Found = dict[tuple[int, int, int], Sequence[int]]

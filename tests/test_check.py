@@ -13,12 +13,12 @@ import sqlalchemy as sa
 import sums_reference
 from conftest import Clock
 
-from billing_core import accounts, idempotency, ledger, pricing, seals, sums
+from billing_core import accounts, idempotency, ledger, pricing, seals, stretches, sums
 from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, VERSIONED, check
 from billing_core.database import Database, Transaction
-from billing_core.models import ACCOUNT, BOTH, USED, Setting
+from billing_core.models import ACCOUNT, BOTH, OTHER, USED, Setting
 from billing_core.models import MODEL as SUM_OF_MODEL
 from billing_core.rates import More
 from billing_core.tokens import Extras, Tokens
@@ -391,6 +391,39 @@ def test_whatever_stands_in_a_sum_the_check_tells_of_it(used: Database, what: st
         where = " AND ".join(f"{key} = {changed[key]}" for key in sums.KEY)
         run(used, f"UPDATE usage_sum SET {name} = {getattr(row, name)} WHERE {where}")
     assert not check(used)
+
+
+FORGED = {
+    "the model of a count": [
+        f"UPDATE usage_sum SET model_id = 7 WHERE kind = {OTHER} AND length = 16 AND account_id = 1"
+    ],
+    "the model of a sum": [
+        f"UPDATE usage_sum SET model_id = 77 WHERE of = {SUM_OF_MODEL} AND length = 96 AND kind = {USED} AND model_id = 1"
+    ],
+    "one account's money, as another's": [
+        f"UPDATE usage_sum SET cost = cost {sign} 5000 WHERE of = {ACCOUNT} AND length = 96 AND kind = {USED} AND account_id = {number}"
+        for sign, number in (("+", 1), ("-", 2))
+    ],
+    "a stretch's recharges, as another's": [
+        f"UPDATE stretch_holds SET recharged = recharged {sign} 5 WHERE what = -6 AND number = {number}"
+        for sign, number in (("+", 1), ("-", 2))
+    ],
+}
+
+
+@pytest.mark.parametrize("what", FORGED)
+def test_what_is_forged_is_found_each_time(used: Database, clock: Clock, what: str) -> None:
+    """What is compared is a sum of throws: none of them may make up for another."""
+    for _time in range(2):
+        used.write(ledger.recharge, "ann", 100, actor=SHELL)
+        used.write(ledger.recharge, "bob", 100, actor=SHELL)
+        seals.close(used, everything=True)
+        clock.forward(days=1)
+    stretches.fill(used)
+    used.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL, allow_debt=True)
+    assert not check(used)
+    run(used, *FORGED[what])
+    assert all(check(used) for _time in range(40))
 
 
 @pytest.mark.parametrize("what", ["'much'", "''", "1.5", "x'00'", "-9223372036854775808", "9223372036854775807"])

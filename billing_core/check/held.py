@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple
+from hashlib import blake2b
 from typing import Any
 
 from .. import stretches
@@ -16,26 +17,17 @@ _HELD = "SELECT what, number, entries, ids, consumed, recharged FROM stretch_hol
 
 
 class HeldSketch:
-    """Fingerprints of notes, which add up in any order, by dice thrown for this check."""
+    """Fingerprints of notes, which add up in any order, by a key made for this check."""
 
     def __init__(self, salt: int) -> None:
-        self.salt = salt
+        self._key = salt.to_bytes(8, "little")
 
-    def of_stretch(self, row: Sequence[Any]) -> int:
-        return self._hash(row)
-
-    def of_held(self, row: Sequence[Any]) -> int:
-        what, number, entries, ids, *amounts = row
-        listed = -1 if ids is None else int.from_bytes(ids.encode(), "little")
-        return self._hash((what, number, entries, *amounts), listed)
-
-    def _hash(self, numbers: Sequence[int], *more: int) -> int:
-        """Of numbers of 64 bits, each in two parts: Python's hash takes -1 for -2, and 0 for 2⁶¹ - 1. Raises TypeError for
-        text."""
-        return hash((self.salt, *more, *(part for number in numbers for part in divmod(number + 2**63, 2**32))))
+    def of_row(self, row: Sequence[Any]) -> int:
+        """Of a row of `stretch` or `stretch_holds`: they have not as many columns."""
+        return int.from_bytes(blake2b(repr(tuple(row)).encode(), key=self._key, digest_size=16).digest(), "little")
 
     def of(self, whole: Stretch, held: Sequence[Held]) -> int:
-        return self.of_stretch(astuple(whole)) + sum(map(self.of_held, held))
+        return self.of_row(astuple(whole)) + sum(map(self.of_row, held))
 
 
 def newest(tx: Transaction) -> int:
@@ -49,17 +41,10 @@ def stretch_before(tx: Transaction, number: int) -> Stretch | None:
     return Stretch(*rows[0]) if rows else None
 
 
-def kept_fingerprint(tx: Transaction, salt: int) -> int | None:
-    """Of all that is noted; None where it isn't whole numbers."""
-    sketch, kept = HeldSketch(salt), 0
-    try:
-        for rows in blocks(tx, _STRETCHES):
-            kept += sum(map(sketch.of_stretch, rows))
-        for rows in blocks(tx, _HELD):
-            kept += sum(map(sketch.of_held, rows))
-    except (TypeError, AttributeError):
-        return None
-    return kept
+def kept_fingerprint(tx: Transaction, salt: int) -> int:
+    """Of all that is noted."""
+    sketch = HeldSketch(salt)
+    return sum(sketch.of_row(row) for query in (_STRETCHES, _HELD) for rows in blocks(tx, query) for row in rows)
 
 
 def stretches_held(tx: Transaction, found: Findings) -> None:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -48,94 +49,115 @@ def weigh(*numbers: int) -> int:
         return sum(number << 64 * place for place, number in enumerate(numbers))
 
 
+_PRIME = 2**61 - 1
+
+
+class _Dice(dict[int, int]):
+    """A throw below _PRIME for each number: the same again for the same `salt` and `of`. Raises TypeError for what is no whole
+    number."""
+
+    def __init__(self, salt: int, of: object) -> None:
+        self._thrown = blake2b(f"{salt} {of}".encode(), digest_size=16)
+
+    def __missing__(self, number: int) -> int:
+        thrown = self._thrown.copy()
+        thrown.update((number | 0).to_bytes(16, "little", signed=True))
+        found = self[number] = int.from_bytes(thrown.digest(), "little") % _PRIME
+        return found
+
+
 class Sketch:
-    """Fingerprints that add up like the sums of use do: each weight times a hash of its place, by dice thrown for this check.
-    Two sides with the same total have the same numbers in the same places, but for a chance of one in 10¹⁸; it takes neither
-    sorting nor memory. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself
-    in that of the next coarser one."""
+    """Fingerprints that add up like the sums of use do: each weight times the throw of its place, which is the product of those
+    of its period, account and model. Two sides with the same total have the same numbers in the same places, but for a chance of
+    one in 10¹⁸ (Schwartz and Zippel: what differs is a polynomial of degree 3 in the throws, modulo a prime); it takes no
+    sorting. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself in that of the
+    next coarser one."""
 
     def __init__(self, salt: int, busy: Busy) -> None:
         self.salt, self.busy = salt, busy
-        self.model_length, self.account_length, self.busy_length = (lengths(of, USED)[0] for of in OFS)
-        self.of_model, self.of_account, self.of_busy = (self.place(of, lengths(of, USED)[0], USED, 0)[0] for of in OFS)
-        self.of_idle = self.place(BOTH, sums.LONG, USED, 0)[0]
+        self.accounts, self.models = _Dice(salt, "account"), _Dice(salt, "model")
+        self._periods: dict[tuple[int, ...], _Dice] = {}
 
-    def place(self, of: int, length: int, kind: int, slot: int) -> tuple[int, int, int]:
-        """What is hashed with the period, account and model of a sum; the same of the next coarser sum, 0 where there is
-        none; and how many times as long that one is."""
+    def place(self, of: int, length: int, kind: int, slot: int = 0) -> tuple[_Dice, _Dice | None, int]:
+        """The throws for the periods of a sum; the same of the next coarser sum, None where there is none; and how many times
+        as long that one is."""
         known = lengths(of, kind) if of in OFS else []
         coarser = next((longer for shorter, longer in pairwise(known) if shorter == length), 0)
-        parts = 0 if of == MODEL else slot  # a sum of a model may have several
-        # | 0 refuses text: "" has the hash of 0
-        own = hash((self.salt, of | 0, length | 0, kind | 0, parts | 0))
-        return own, hash((self.salt, of, coarser, kind, 0)) if coarser else 0, coarser // length if coarser else 1
+        part = 0 if of == MODEL else slot  # a sum of a model may have several
+        longer = self._periods_of(of, coarser, kind, 0) if coarser else None
+        return self._periods_of(of, length, kind, part), longer, coarser // length if coarser else 1
+
+    def _periods_of(self, *what: int) -> _Dice:
+        what = tuple(number | 0 for number in what)
+        if what not in self._periods:
+            self._periods[what] = _Dice(self.salt, what)
+        return self._periods[what]
 
     def of_calls(self) -> Callable[[int, int, int], int]:
-        """What gives the hashes of the places where a call (account, model, at_ns) counts first. It is asked for each of
+        """What gives the throws of the places where a call (account, model, at_ns) counts first. It is asked for each of
         millions, so that it looks up nothing of this object."""
-        busy, of_idle, of_busy, of_model, of_account = (
-            self.busy, self.of_idle, self.of_busy, self.of_model, self.of_account,
-        )  # fmt: skip
-        model_ns, account_ns, busy_ns, long_ns = (
-            length * QUARTER_NS for length in (self.model_length, self.account_length, self.busy_length, sums.LONG)
+        busy, accounts, models = self.busy, self.accounts, self.models
+        model_length, account_length, busy_length = (lengths(of, USED)[0] for of in OFS)
+        of_model, of_account, of_busy, of_idle = (
+            self.place(of, length, USED)[0]
+            for of, length in ((MODEL, model_length), (ACCOUNT, account_length), (BOTH, busy_length), (BOTH, sums.LONG))
         )
+        model_ns, account_ns, busy_ns, long_ns = (
+            length * QUARTER_NS for length in (model_length, account_length, busy_length, sums.LONG)
+        )
+        nobody, nothing = accounts[0], models[0]
 
         def used(account: int, model: int, at_ns: int) -> int:
-            long = at_ns // long_ns
-            if (account, long) in busy:
-                of_both = hash((of_busy, at_ns // busy_ns, account, model))
-            else:
-                of_both = hash((of_idle, long, account, model))
+            long, who, what = at_ns // long_ns, accounts[account], models[model]
+            both = of_busy[at_ns // busy_ns] if (account, long) in busy else of_idle[long]
             return (
-                hash((of_model, at_ns // model_ns, 0, model))
-                + hash((of_account, at_ns // account_ns, account, 0))
-                + of_both
+                of_model[at_ns // model_ns] * nobody % _PRIME * what % _PRIME
+                + of_account[at_ns // account_ns] * who % _PRIME * nothing % _PRIME
+                + both * who % _PRIME * what % _PRIME
             )
 
         return used
 
     def other(self, account: int, at_ns: int) -> int:
-        """The hash of the place where an entry counts first that is no call."""
-        finest = lengths(ACCOUNT, OTHER)[0]
-        return hash((self.place(ACCOUNT, finest, OTHER, 0)[0], at_ns // QUARTER_NS // finest, account, 0))
+        """The throw of the place where an entry counts first that is no call."""
+        return self._finest(ACCOUNT, OTHER, at_ns, account, 0)
 
     def undone(self, account: int, model: int, at_ns: int, kind: int) -> int:
-        """The same of what was undone."""
-        quarter, total = at_ns // QUARTER_NS, 0
-        for of, who, what in ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model)):
-            finest = lengths(of, kind)[0]
-            total += hash((self.place(of, finest, kind, 0)[0], quarter // finest, who, what))
-        return total
+        """The throws of the places where what was undone counts first."""
+        places = ((MODEL, 0, model), (ACCOUNT, account, 0), (BOTH, account, model))
+        return sum(self._finest(of, kind, at_ns, who, what) for of, who, what in places)
+
+    def _finest(self, of: int, kind: int, at_ns: int, account: int, model: int) -> int:
+        length = lengths(of, kind)[0]
+        period = self.place(of, length, kind)[0][at_ns // QUARTER_NS // length]
+        return period * self.accounts[account] % _PRIME * self.models[model] % _PRIME
 
 
 def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
-    """The fingerprint of the sums of use and what is open, less what reversals undid: that of the calls, where the sums are
-    right. None where they hold something else than whole numbers."""
+    """The fingerprint of the sums of use and what is open, less what reversals undid: that of the calls and other entries,
+    where the sums are right. None where they hold something else than whole numbers."""
     sketch, kept = Sketch(salt, busy), 0
+    accounts, models = sketch.accounts, sketch.models
     of_what: tuple[Any, ...] = ()
-    own = coarser = times = 0
     columns = f"of, length, kind, slot, period, account_id, model_id, {', '.join(_KINDS)}"
-    # Python has one hash for 0 and 2⁶¹ - 1: what is that large is left out, so that it is missed.
-    small = " AND ".join(f"{name} < {2**60}" for name in sums.KEY)
     try:
-        for rows in blocks(tx, f"SELECT {columns} FROM usage_sum WHERE {small}"):
+        for rows in blocks(tx, f"SELECT {columns} FROM usage_sum"):
             for row in rows:
                 if row[:4] != of_what:  # most rows are of what the one before was
                     of_what = row[:4]
                     own, coarser, times = sketch.place(*of_what)
                 period, account, model = row[4:7]
-                where = hash((own, period | 0, account | 0, model | 0))
-                if coarser:
-                    where -= hash((coarser, period // times, account, model))
+                whose = accounts[account] * models[model] % _PRIME
+                where = own[period] * whose % _PRIME
+                if coarser is not None:
+                    where -= coarser[period // times] * whose % _PRIME
                 kept += weigh(*row[7:]) * where
         calls = sketch.of_calls()
         columns = ", ".join(("quarter", "account_id", "model_id", *_KINDS))
         for rows in blocks(tx, f"SELECT {columns} FROM usage_open"):
             for quarter, account, model, *numbers in rows:
-                place = account | 0, model | 0, (quarter | 0) * QUARTER_NS
-                if max(place[:2]) >= 2**60 or place[2] >= 2**62:  # too large, as above
-                    return None
-                kept += weigh(*numbers) * (calls(*place) if model else sketch.other(account, place[2]))
+                at_ns = (quarter | 0) * QUARTER_NS
+                kept += weigh(*numbers) * (calls(account, model, at_ns) if model | 0 else sketch.other(account, at_ns))
         for rows in blocks(tx, f"{_CHAIN} {_UNDONE}"):
             for account, at_ns, model, kind, *numbers in rows:
                 kept += weigh(*numbers) * sketch.undone(account, model, at_ns, kind)

@@ -49,33 +49,30 @@ def weigh(*numbers: int) -> int:
         return sum(number << 64 * place for place, number in enumerate(numbers))
 
 
-_PRIME = 2**61 - 1
-
-
 class _Dice(dict[int, int]):
-    """A throw below _PRIME for each number: the same again for the same `salt` and `of`. Raises TypeError for what is no whole
+    """A throw of 60 bits for each number: the same again for the same `salt` and `of`. Raises TypeError for what is no whole
     number."""
 
     def __init__(self, salt: int, of: object) -> None:
-        self._thrown = blake2b(f"{salt} {of}".encode(), digest_size=16)
+        self._thrown = blake2b(f"{salt} {of}".encode(), digest_size=8)
 
     def __missing__(self, number: int) -> int:
         thrown = self._thrown.copy()
         thrown.update((number | 0).to_bytes(16, "little", signed=True))
-        found = self[number] = int.from_bytes(thrown.digest(), "little") % _PRIME
+        found = self[number] = int.from_bytes(thrown.digest(), "little") >> 4
         return found
 
 
 class Sketch:
     """Fingerprints that add up like the sums of use do: each weight times the throw of its place, which is the product of those
     of its period, account and model. Two sides with the same total have the same numbers in the same places, but for a chance of
-    one in 10¹⁸ (Schwartz and Zippel: what differs is a polynomial of degree 3 in the throws, modulo a prime); it takes no
-    sorting. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself in that of the
+    three in 2⁶⁰ (Schwartz and Zippel: what differs is a polynomial of degree 3 in the throws); it takes no sorting. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself in that of the
     next coarser one."""
 
     def __init__(self, salt: int, busy: Busy) -> None:
         self.salt, self.busy = salt, busy
         self.accounts, self.models = _Dice(salt, "account"), _Dice(salt, "model")
+        self.accounts[0] = self.models[0] = 1  # nobody's, and nothing's
         self._periods: dict[tuple[int, ...], _Dice] = {}
 
     def place(self, of: int, length: int, kind: int, slot: int = 0) -> tuple[_Dice, _Dice | None, int]:
@@ -105,16 +102,11 @@ class Sketch:
         model_ns, account_ns, busy_ns, long_ns = (
             length * QUARTER_NS for length in (model_length, account_length, busy_length, sums.LONG)
         )
-        nobody, nothing = accounts[0], models[0]
 
         def used(account: int, model: int, at_ns: int) -> int:
             long, who, what = at_ns // long_ns, accounts[account], models[model]
             both = of_busy[at_ns // busy_ns] if (account, long) in busy else of_idle[long]
-            return (
-                of_model[at_ns // model_ns] * nobody % _PRIME * what % _PRIME
-                + of_account[at_ns // account_ns] * who % _PRIME * nothing % _PRIME
-                + both * who % _PRIME * what % _PRIME
-            )
+            return of_model[at_ns // model_ns] * what + (of_account[at_ns // account_ns] + both * what) * who
 
         return used
 
@@ -130,7 +122,7 @@ class Sketch:
     def _finest(self, of: int, kind: int, at_ns: int, account: int, model: int) -> int:
         length = lengths(of, kind)[0]
         period = self.place(of, length, kind)[0][at_ns // QUARTER_NS // length]
-        return period * self.accounts[account] % _PRIME * self.models[model] % _PRIME
+        return period * self.accounts[account] * self.models[model]
 
 
 def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
@@ -147,11 +139,8 @@ def kept_fingerprint(tx: Transaction, salt: int, busy: Busy) -> int | None:
                     of_what = row[:4]
                     own, coarser, times = sketch.place(*of_what)
                 period, account, model = row[4:7]
-                whose = accounts[account] * models[model] % _PRIME
-                where = own[period] * whose % _PRIME
-                if coarser is not None:
-                    where -= coarser[period // times] * whose % _PRIME
-                kept += weigh(*row[7:]) * where
+                where = own[period] if coarser is None else own[period] - coarser[period // times]
+                kept += weigh(*row[7:]) * (where * accounts[account] * models[model])
         calls = sketch.of_calls()
         columns = ", ".join(("quarter", "account_id", "model_id", *_KINDS))
         for rows in blocks(tx, f"SELECT {columns} FROM usage_open"):

@@ -908,8 +908,7 @@ def _write(
         row["recorded_at_ns"] = tx.now_ns
     ((row["id"],),) = tx.rows(_INSERT_ENTRY, [row[name] for name in _ENTRY_COLUMNS])
     if type not in CALLS:
-        recharges = type == "recharge" or (type == "reversal" and row["model_id"] is None)
-        uses.add_other(account_id, row["created_at_ns"], amount if recharges else 0)
+        uses.add_other(account_id, row["created_at_ns"], sums.recharged(type, row["model_id"], amount))
     return row
 
 

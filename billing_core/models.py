@@ -258,7 +258,8 @@ class Hold(SQLModel, table=True):
 
 
 class UsageSum(SQLModel, table=True):
-    """What was used in a period, but for what is open: of every model, by every account, and by every account of every model.
+    """What was used in a period, but for what is open: of every model, by every account, and by every account of every model;
+    and by account how many entries were no calls (OTHER).
     Periods are `length` quarters of an hour long and counted from the epoch; every time zone's days since 1972 are whole
     quarters. Which lengths are kept of what, sums.py says. What reversals undo is kept twice, below 0, under a kind of its own:
     in the period of the call and in the period of the reversal. A setting says which of the two counts."""

@@ -81,7 +81,7 @@ class Uses:
 
     def add_other(self, account_id: int, at_ns: int, recharged: Hao) -> None:
         """Add an entry that is no call, and what it recharges or takes off a recharge, at a moment."""
-        quarter, numbers = at_ns // QUARTER_NS, (recharged, 1, *_NOTHING)
+        quarter, numbers = at_ns // QUARTER_NS, of_other(recharged)
         if quarter == self._now:
             plus(self._opened, (quarter, account_id, 0), numbers)
         else:
@@ -102,6 +102,16 @@ class Uses:
 
 
 _NOTHING = (0,) * (len(SUMS) - 2)
+
+
+def recharged(type: str, model_id: int | None, amount: Hao) -> Hao:
+    """What an entry that is no call recharges, or takes off a recharge: a reversal without a model undoes one."""
+    return amount if type == "recharge" or (type == "reversal" and model_id is None) else 0
+
+
+def of_other(recharged: Hao) -> tuple[int, ...]:
+    """What such an entry adds to SUMS."""
+    return (recharged, 1, *_NOTHING)
 
 
 def _kind(model_id: int) -> int:
@@ -218,7 +228,7 @@ _OPEN_KEY = ("quarter", "account_id", "model_id")
 _ADD_OPEN = _adding("usage_open", _OPEN_KEY)
 IS_FULL = "EXISTS (SELECT 1 FROM usage_open WHERE quarter = {} AND account_id = account.id AND calls >= {})"
 """SQL: whether an account has so many open calls of a model in a quarter (the first place) that it would be busy (BUSY_CALLS, in
-the second). While it isn't, its calls are read one by one."""
+the second), or as many other entries. While it isn't, its calls are read one by one."""
 TO_CLOSE = "EXISTS (SELECT 1 FROM usage_open WHERE quarter < {})"
 """SQL: whether quarters that have ended are still open."""
 _NUMBERS = ", ".join(f"%({name})s::bigint" for name in SUMS)
@@ -234,7 +244,7 @@ _OF_ENTRIES = {
 """What a call's entry adds to each sum."""
 IS_CALL = "e.type IN ('deduct', 'settle')"
 RECHARGED = "CASE WHEN e.type = 'recharge' OR e.type = 'reversal' AND e.model_id IS NULL THEN e.amount ELSE 0 END"
-"""SQL: what another entry recharges, or takes off a recharge: a reversal without a model undoes one."""
+"""SQL for `recharged`."""
 _OF_KIND = {USED: (IS_CALL, _OF_ENTRIES), OTHER: (f"NOT {IS_CALL}", {"calls": "1", "cost": RECHARGED})}
 
 
@@ -377,7 +387,7 @@ class _Reading:
             )  # fmt: skip
 
     def calls(self, spans: Iterable[_Span], *, busy: bool = True) -> None:
-        """Add what the calls within spans (place, from, to, in quarters) used; but for those of `busy` accounts, where that is
+        """Add what the calls, or other entries, within spans (place, from, to, in quarters) used; but for those of `busy` accounts, where that is
         False."""
         pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
         if pieces:

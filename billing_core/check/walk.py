@@ -14,7 +14,7 @@ from ..models import PRICES, UNDONE_AT_REVERSAL, Seal
 from ..money import Hao
 from ..pricing import rates_of
 from ..rates import Rates
-from ..sums import SUMS
+from ..sums import of_other, recharged
 from ..tokens import Tokens, extras_from
 from .findings import Finding, Findings
 from .held import HeldSketch, stretch_before
@@ -122,8 +122,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                         used += weight * sketch.undone(account_id, model_id, recorded_at_ns, UNDONE_AT_REVERSAL)
                         used -= weight * sketch.undone(account_id, model_id, created_at_ns, UNDONE_AT_REVERSAL)
                 else:
-                    recharges = type == "recharge" or (type == "reversal" and model_id is None)
-                    used += weigh(amount if recharges else 0, 1, *_NOTHING) * sketch.other(account_id, created_at_ns)
+                    weight = weigh(*of_other(recharged(type, model_id, amount)))
+                    used += weight * sketch.other(account_id, created_at_ns)
                 if type == "deduct":
                     if amount != -cost or cost < 0:
                         found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))
@@ -179,7 +179,6 @@ class _Holding:
 
 
 _NONE: tuple[Any, Any] = (None, None)
-_NOTHING = (0,) * (len(SUMS) - 2)
 _NO_COUNTS = N_("Entry {id} has token counts that can't be.")
 
 

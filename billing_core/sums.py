@@ -1,9 +1,9 @@
 """The sums of use: what is kept, and how what was used in any stretch of time is put together from it.
 
 A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 hours, a day and 8 days
-are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and 64 days, and
-only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes fewer has
-few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are counted as an account's
+are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and 64
+days, and only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes
+fewer has few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are counted as an account's
 use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open` (another entry
@@ -387,8 +387,8 @@ class _Reading:
             )  # fmt: skip
 
     def calls(self, spans: Iterable[_Span], *, busy: bool = True) -> None:
-        """Add what the calls, or other entries, within spans (place, from, to, in quarters) used; but for those of `busy` accounts, where that is
-        False."""
+        """Add what the calls, or other entries, within spans (place, from, to, in quarters) come to; but for those of `busy`
+        accounts, where that is False."""
         pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
         if pieces:
             self._add(

@@ -134,6 +134,18 @@ def others(db: Database, spans: list[tuple[int, int]], only: Any) -> dict[Any, t
     return found
 
 
+def test_an_entry_that_is_no_call_counts_at_its_own_moment(team: Database) -> None:
+    """Of what is open, and of its sums, no more is proven than the 4 hours that it lies in."""
+    now = NOON // QUARTER_NS
+    assert now // 16 == (now - 1) // 16
+    team.write(ledger.recharge, "ann", 5, actor=SHELL)
+    team.write(lambda tx: tx.rows("UPDATE usage_open SET quarter = quarter - 1"))
+    assert not check(team)
+    before, after = ((now - 20) * QUARTER_NS, now * QUARTER_NS), (now * QUARTER_NS, (now + 1) * QUARTER_NS)
+    found = team.read(sums.used, [before, after], ("cost",), of=ACCOUNT, undone=None, kind=OTHER)
+    assert found == {(1, 1, 0): (5,)}
+
+
 def busy(db: Database) -> set[tuple[int, int]]:
     """The account and period of LONG of which finer sums are kept."""
     return {

@@ -66,8 +66,9 @@ class _Dice(dict[int, int]):
 class Sketch:
     """Fingerprints that add up like the sums of use do: each weight times the throw of its place, which is the product of those
     of its period, account and model. Two sides with the same total have the same numbers in the same places, but for a chance of
-    three in 2⁶⁰ (Schwartz and Zippel: what differs is a polynomial of degree 3 in the throws); it takes no sorting. A call is added where the finest sums that hold it are; each sum takes its own place and adds itself in that of the
-    next coarser one."""
+    three in 2⁶⁰ (Schwartz and Zippel: what differs is a polynomial of degree 3 in the throws); it takes no sorting. A call is
+    added where the finest sums that hold it are; each sum takes its own place and adds itself in that of the next coarser
+    one."""
 
     def __init__(self, salt: int, busy: Busy) -> None:
         self.salt, self.busy = salt, busy
@@ -179,7 +180,7 @@ SELECT account_id, created_at_ns, 0, {OTHER}, -({sums.RECHARGED}), -1, {", ".joi
 FROM entry e WHERE NOT {sums.IS_CALL}
 """
 # Each row as if it were a call at the start of its quarter, so that _BUSY fits.
-_OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e WHERE model_id"
+_OPEN = f"(SELECT o.*, quarter * {QUARTER_NS} AS created_at_ns FROM usage_open o) AS e"
 _UNDONE = f"""
 SELECT chain.account_id, CASE undone.kind WHEN {UNDONE_AT_CALL} THEN e.created_at_ns ELSE chain.at_ns END,
     e.model_id, undone.kind, -chain.cost, -chain.sign, {", ".join(f"-chain.sign * e.{kind}" for kind in _TOKENS)},
@@ -254,11 +255,13 @@ def _differing(of: int, length: int, known: bool) -> str:
         some = _BUSY.format(ns=sums.LONG * QUARTER_NS, calls=sums.BUSY_CALLS) if busy else ""
         entries.append(f"{_CALLED}{some}")
         still_open.append(
-            f"SELECT quarter / {length}, {account}, {model}, {USED}, 0, {kinds}, cost FROM {_OPEN} <> 0 {some}"
+            f"SELECT quarter / {length}, {account}, {model}, {USED}, 0, {kinds}, cost FROM {_OPEN} WHERE model_id <> 0 {some}"
         )
     if known and length in lengths(of, OTHER):
         entries.append(_OTHER)
-        still_open.append(f"SELECT quarter / {length}, account_id, 0, {OTHER}, 0, {kinds}, cost FROM {_OPEN} = 0")
+        still_open.append(
+            f"SELECT quarter / {length}, account_id, 0, {OTHER}, 0, {kinds}, cost FROM {_OPEN} WHERE model_id = 0"
+        )
     if known and length in lengths(of, UNDONE_AT_CALL):
         entries += [_REPRICED, _UNDONE]
     said = f"said(account_id, at_ns, model_id, kind, {kinds}) AS ({' UNION ALL '.join(entries)})"

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -55,12 +56,15 @@ def test_threads_write_in_the_order_in_which_they_ask(sqlite_url: str) -> None:
 
 
 def test_processes_get_each_a_share(sqlite_url: str, tmp_path: Path) -> None:
-    processes, enough = 4, 300
+    processes, enough = 4, 600
     books(sqlite_url).close()
     files = [tmp_path / f"told {number}" for number in range(processes)]
 
     def work(file: Path) -> None:
         db, out, number = Database(sqlite_url), os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 0
+        db.read(lambda tx: tx.rows("SELECT 1"))
+        while not all(one.exists() for one in files):
+            time.sleep(0.001)  # whoever began first would have a share more
         while sum(one.stat().st_size for one in files if one.exists()) < enough * 20:
             told = charge(db, f"{file.name[-1]}-{number}")
             os.write(out, f"{told.key} {told.entry_id} {told.cost}\n".encode())

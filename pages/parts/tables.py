@@ -85,12 +85,16 @@ def table(
             config[column.heading] = st.column_config.NumberColumn(width=column.width, pinned=column.pinned)
             styled.append((column, values, dict(zip(data[column.heading], values, strict=True))))
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in data.items()})
-    style = frame.style
+    formats: dict[str, Callable[[Any], str]] = {}
+    owed: list[str] = []
     for column, values, raw in styled:
         shown = _shown(column.kind, values)
-        style = style.format(lambda value, raw=raw, shown=shown: shown(raw.get(value)), subset=[column.heading])
-        if column.kind == "money":
-            style = style.map(lambda value: red if value is not None and value < 0 else "", subset=[column.heading])
+        formats[column.heading] = lambda value, raw=raw, shown=shown: shown(raw.get(value))
+        if column.kind == "money" and any(value is not None and value < 0 for value in values):
+            owed.append(column.heading)
+    style = frame.style.format(formats)  # at once: each time, it goes through the whole table
+    if owed:
+        style = style.map(lambda value: red if value is not None and value < 0 else "", subset=owed)
     selecting: dict[str, Any] = {}
     if select and key is not None:
         key = f"{key}-{dialog.closed()}"

@@ -37,6 +37,8 @@ from .text import MAX_SEARCH, one_line
 MAX_LIMIT = 10_000
 _SMALL = 5000
 """An account with fewer entries is read by itself: that takes no longer than to look where its entries may be."""
+_FEW = 500
+"""Fewer entries of an account between two moments are read by their numbers, which its index of moments has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +285,19 @@ def _jumps(tx: Transaction, filters: Filters) -> bool:
         filters = replace(filters, types=())
     if not _is_narrow(filters) or filters.user_id is None:
         return _is_narrow(filters)
-    dated = filters.start_ns is not None or filters.end_ns is not None
-    if not dated and (filters.search or (filters.types and set(filters.types) <= {*RARE, "recharge"})):
-        return False  # these have an index
+    if not _is_dated(filters) and _has_index(filters):
+        return False
     small = _SMALL if filters.model or filters.types or filters.search else _SMALL // 5  # dates tell where to look best
     return bool(tx.rows(_IS_LARGE, (filters.user_id, small)))
+
+
+def _is_dated(filters: Filters) -> bool:
+    return filters.start_ns is not None or filters.end_ns is not None
+
+
+def _has_index(filters: Filters) -> bool:
+    """Whether an index of each account's has what is wanted and little else."""
+    return bool(filters.search or (filters.types and set(filters.types) <= {*RARE, "recharge"}))
 
 
 _IS_LARGE = "SELECT 1 FROM entry WHERE account_id = (SELECT id FROM account WHERE user_id = ?) ORDER BY id DESC LIMIT 1 OFFSET ?"
@@ -303,11 +313,11 @@ def _numbers(
     after: int | None,
 ) -> list[int]:
     """The numbers of a page's entries after `offset` others; `query` is for the numbers of all that pass."""
-    if _is_narrow(filters) and _jumps(tx, filters):
-        whole = "deduct" not in filters.types  # else the stretches are asked for more than passes
-        counted = whole and filters.user_id is None and not filters.merged and not filters.search
-        windows = _windows(tx, filters, before, after, counted=counted)
-        return [row[0] for row in _look(tx, query, windows, limit, offset)]
+    whole = "deduct" not in filters.types  # else the stretches are asked for more than passes
+    counted = whole and filters.user_id is None and not filters.merged and not filters.search
+    places = _places(tx, filters, before, after, counted=counted)
+    if places is not None:
+        return [row[0] for row in _look(tx, query, places, limit, offset)]
     if filters == Filters() and before is after is None:
         before, offset = stretches.skipped(tx, offset)
         query = query.where(ENTRIES.c.id < before)
@@ -318,9 +328,8 @@ def _first(
     tx: Transaction, filters: Filters, query: Select[Any], limit: int, before: int | None, after: int | None
 ) -> list[tuple[Any, ...]]:
     """The first rows of a query for entries that pass the filters, and lie before or after a number."""
-    if _jumps(tx, filters):
-        return _look(tx, query, _windows(tx, filters, before, after), limit)
-    return _fetched(tx, query.limit(limit))
+    places = _places(tx, filters, before, after)
+    return _fetched(tx, query.limit(limit)) if places is None else _look(tx, query, places, limit)
 
 
 def _fetched(tx: Transaction, query: Select[Any]) -> list[tuple[Any, ...]]:
@@ -345,12 +354,39 @@ def _look(
     return found
 
 
+def _places(
+    tx: Transaction, filters: Filters, before: int | None, after: int | None, *, counted: bool = False
+) -> Iterator[stretches.Window] | None:
+    """Where a page is looked for; None where it is quicker to read all."""
+    if (numbers := _between(tx, filters)) is not None:
+        left = [one for one in numbers if (before is None or one < before) and (after is None or one > after)]
+        return stretches.listed(left if after is not None else left[::-1])
+    return _windows(tx, filters, before, after, counted=counted) if _jumps(tx, filters) else None
+
+
 def _windows(
     tx: Transaction, filters: Filters, before: int | None, after: int | None, *, counted: bool = False
 ) -> Iterator[stretches.Window]:
     wanted = _wanted(tx, filters, before, after)
     if wanted is not None:
         yield from stretches.windows(tx, wanted, oldest_first=after is not None, counted=counted)
+
+
+def _between(tx: Transaction, filters: Filters) -> list[int] | None:
+    """The numbers of an account's entries that may lie between two moments, in their order; None where that isn't what is asked,
+    or they aren't few."""
+    if filters.user_id is None or not _is_dated(filters) or _has_index(filters):
+        return None
+    account, (start, end) = accounts.number(tx, filters.user_id), bounds(filters)
+    moments = " AND ".join(f"created_at_ns {sign} {ns}" for sign, ns in ((">=", start), ("<", end)) if ns is not None)
+    found: set[int] = set()
+    # A merged line is at the moment of its repricing, whenever the call was.
+    for which in (moments, "reprices_id IS NOT NULL") if filters.merged else (moments,):
+        rows = tx.rows(f"SELECT id FROM entry WHERE account_id = ? AND {which} LIMIT {_FEW}", (account,))
+        if len(rows) == _FEW:
+            return None
+        found.update(number for (number,) in rows)
+    return sorted(found)
 
 
 def _wanted(tx: Transaction, filters: Filters, before: int | None, after: int | None) -> stretches.Wanted | None:

@@ -188,6 +188,14 @@ def windows(tx: Transaction, wanted: Wanted, *, oldest_first: bool = False, coun
     yield from found
 
 
+def listed(ids: Sequence[int]) -> Iterator[Window]:
+    """The entries of these numbers, in their order: few at first, as a page may be full with them."""
+    most = SPAN * 4
+    while ids:
+        some, ids, most = ids[:most], ids[most:], most * 4
+        yield Window(min(some), max(some), list(some))
+
+
 def _may_hold(tx: Transaction, following: Window, wanted: Wanted) -> bool:
     """Whether what isn't noted yet holds any of what is wanted: to look at the few entries is quicker than to ask for a page
     of them."""

@@ -225,7 +225,7 @@ DAILY: list[tuple[str, Filters, dict[str, Any], str]] = [
         "an account's calls of a day",
         Filters("ann", NOON, NOON + 1, "m", ("deduct",)),
         {},
-        "entry_of_account (account_id=?)",
+        "entry_at (account_id=? AND created_at_ns>? AND created_at_ns<?)",
     ),
     ("an account's recharges", Filters("ann", types=("recharge",)), {}, "entry_recharge (account_id=?)"),
     (

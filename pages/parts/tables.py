@@ -85,7 +85,7 @@ def table(
             config[column.heading] = st.column_config.NumberColumn(width=column.width, pinned=column.pinned)
             styled.append((column, values, dict(zip(data[column.heading], values, strict=True))))
     frame = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in data.items()})
-    formats: dict[str, Callable[[Any], str]] = {}
+    formats: dict[str, Any] = {}
     owed: list[str] = []
     for column, values, raw in styled:
         shown = _shown(column.kind, values)

@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .database import Transaction
@@ -34,6 +35,8 @@ UNDONE = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: 
 """The lengths that are kept of what reversals undid."""
 BUSY_CALLS = 2048
 """An account is busy in a period of LONG from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""
+SHARED = {MODEL: (LONG, 16), ACCOUNT: (LONG, 16), BOTH: (LONG, 4)}
+"""The lengths between whose periods a boundary of two stretches of time is read once for both: see _apart."""
 CLOSED_AT_ONCE = 100
 """Accounts: a charge may take a few milliseconds more for it, but not the time of thousands."""
 KEY = tuple(column.name for column in USAGE_SUMS.primary_key)
@@ -308,30 +311,50 @@ def used(
     count whatever was undone. Only of `accounts` and `models`, where they are given. Of `kind` OTHER it is what models.OTHER says,
     by ACCOUNT."""
     newest, longest = _newest(tx, kind), KEPT[of][0]
-    quarters: list[_Span] = []
-    for place, (start, end) in enumerate(spans):
-        last = end // QUARTER_NS
-        if last > newest:  # nothing comes after it, so that a long period says the same
-            last = -(-last // longest) * longest
-        quarters.append((place, start // QUARTER_NS, last))
+    own, others = _apart([(start // QUARTER_NS, end // QUARTER_NS) for start, end in spans], SHARED[of])
     reading = _Reading(tx, columns, of, accounts, models, kind)
-    sums, rest = _cut(quarters, KEPT[of])
-    middles: list[_Span] = []
-    if of == BOTH:
-        ends = [part for span in rest for part in _split(*span)]
-        more, rest = _cut(ends, BUSY)
-        sums += more
-        shortest = BUSY[-1]
-        middles = [(place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends]
-        reading.calls(middles, busy=False)
-    reading.calls(rest)
-    reading.open(quarters, rest, middles)
     kinds = () if undone is None else (undone,)
-    reading.sums(sums, (kind, *kinds))
-    if kinds:
-        quarters_left, _none = _cut(rest, (1,))
-        reading.sums(quarters_left, kinds)
-    return reading.found
+    for sign, some in ((1, own), (-1, others)):
+        # After an end that nothing comes after, a long period says the same.
+        quarters = [(place, start, -(-end // longest) * longest if end > newest else end) for place, start, end in some]
+        sums, rest = _cut(quarters, KEPT[of])
+        middles: list[_Span] = []
+        if of == BOTH:
+            ends = [part for span in rest for part in _split(*span)]
+            more, rest = _cut(ends, BUSY)
+            sums += more
+            shortest = BUSY[-1]
+            middles = [
+                (place, -(-start // shortest) * shortest, end // shortest * shortest) for place, start, end in ends
+            ]
+            reading.calls(sign, middles, busy=False)
+        reading.calls(sign, rest)
+        reading.sums(sign, sums, (kind, *kinds))
+        if kinds:
+            reading.sums(sign, _cut(rest, (1,))[0], kinds)
+        reading.open(sign, quarters, rest, middles)
+    return reading.found()
+
+
+def _apart(spans: Sequence[tuple[int, int]], lengths: Sequence[int]) -> tuple[list["_Span"], list["_Span"]]:
+    """Spans (from, to, in quarters) as (place, from, to) of which some are to be taken off the others: those of the second list.
+    A boundary of two neighbours is where the nearest period begins, of the longest of the `lengths` that fits into
+    both, and what lies between is added to the one and taken off the other: less than both sides of the boundary, up to where their
+    periods begin."""
+    own, others = [(place, *span) for place, span in enumerate(spans)], []
+    for place, (one, other) in enumerate(pairwise(spans)):
+        boundary, shorter = one[1], min(one[1] - one[0], other[1] - other[0])
+        length = next((length for length in lengths if length <= shorter), 0)
+        if boundary != other[0] or not length:
+            continue
+        begins = (boundary + length // 2) // length * length
+        own[place], own[place + 1] = (place, own[place][1], begins), (place + 1, begins, other[1])
+        if begins != boundary:
+            has, lacks = (place, place + 1) if begins < boundary else (place + 1, place)
+            start, end = min(begins, boundary), max(begins, boundary)
+            own.append((has, start, end))
+            others.append((lacks, start, end))
+    return own, others
 
 
 def _newest(tx: Transaction, kind: int) -> int:
@@ -355,7 +378,7 @@ _IS_BUSY = (
 
 
 class _Reading:
-    """One question, and what is found for it; see used."""
+    """One question, of which the parts are put together to one statement; see used."""
 
     def __init__(
         self,
@@ -366,47 +389,44 @@ class _Reading:
         models: Sequence[int] | None,
         kind: int,
     ) -> None:
-        self.found: Found = {}
         self._tx, self._columns, self._of, self._kind = tx, columns, of, kind
         self._accounts, self._models = None if of == MODEL else accounts, models
         self._one: int | None = 0
         """The account in what is found, where it is the same in all."""
         if of == BOTH:
             self._one = accounts[0] if accounts is not None and len(accounts) == 1 else None
+        self._pieces: list[str] = []
+        self._parts: list[str] = []
+        self._open: Found = {}
 
-    def sums(self, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
-        """Add what the sums of periods (place, length, period) hold."""
-        if periods:
-            nobody = " AND s.account_id = 0" if self._of == MODEL else ""
-            only = _among("s.account_id", self._accounts) + _among("s.model_id", self._models)
-            self._add(
-                f"piece(place, long, number) AS (VALUES {_values(periods)})",
-                ("s.account_id", "s.model_id"), ", ".join(f"CAST(sum(s.{name}) AS BIGINT)" for name in self._columns),
-                "piece", "usage_sum s",
-                f"s.of = {self._of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only}",
-            )  # fmt: skip
+    def sums(self, sign: int, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
+        """Add (`sign` 1) or take off (-1) what the sums of periods (place, length, period) hold."""
+        nobody = " AND s.account_id = 0" if self._of == MODEL else ""
+        only = _among("s.account_id", self._accounts) + _among("s.model_id", self._models)
+        self._add(
+            sign, periods, "long, number", ("s.account_id", "s.model_id"), [f"s.{name}" for name in self._columns], "", "usage_sum s",
+            f"s.of = {self._of} AND s.length = long AND s.period = number{nobody} AND s.kind IN ({_listed(kinds)}){only}",
+        )  # fmt: skip
 
-    def calls(self, spans: Iterable[_Span], *, busy: bool = True) -> None:
-        """Add what the calls, or other entries, within spans (place, from, to, in quarters) come to; but for those of `busy`
-        accounts, where that is False."""
-        pieces = [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end]
-        if pieces:
-            self._add(
-                f"piece(place, start, until) AS (VALUES {_values(pieces)})",
-                ("a.id", "e.model_id"), _sums_of_entries(self._columns, self._kind),
-                "piece CROSS JOIN account a", "entry e",
-                "e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until "
-                f"AND {_OF_KIND[self._kind][0]}{_among('e.model_id', self._models)}",
-                _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG * QUARTER_NS}', 'a.id')}"),
-            )  # fmt: skip
+    def calls(self, sign: int, spans: Iterable[_Span], *, busy: bool = True) -> None:
+        """The same of the calls, or other entries, within spans (place, from, to, in quarters); but for those of `busy` accounts,
+        where that is False."""
+        is_kind, of = _OF_KIND[self._kind]
+        self._add(
+            sign, [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end],
+            "start, until", ("a.id", "e.model_id"), [of.get(name, f"e.{name}") for name in self._columns],
+            " CROSS JOIN account a", "entry e",
+            f"e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until AND {is_kind}{_among('e.model_id', self._models)}",
+            _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG * QUARTER_NS}', 'a.id')}"),
+        )  # fmt: skip
 
-    def open(self, spans: Sequence[_Span], called: Sequence[_Span], called_if_idle: Sequence[_Span]) -> None:
-        """Add what is open within spans, but where its calls have been added: within `called`, and within `called_if_idle` those
-        of accounts that aren't busy."""
+    def open(self, sign: int, spans: Sequence[_Span], called: Sequence[_Span], called_if_idle: Sequence[_Span]) -> None:
+        """The same of what is open within spans, but where its calls are: within `called`, and within `called_if_idle` those of
+        accounts that aren't busy."""
         if not spans:
             return
         account, model, busy, by = "account_id", "model_id", "TRUE", " GROUP BY 1, 3, 4"
-        numbers = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in self._columns)
+        numbers = ", ".join(f"CAST(sum({sign} * {name}) AS BIGINT)" for name in self._columns)
         if self._of == MODEL:
             account = "0"
         elif self._of == ACCOUNT:
@@ -414,7 +434,7 @@ class _Reading:
         else:
             busy, numbers, by = (
                 self._is_busy(f"usage_open.quarter / {LONG}", "usage_open.account_id"),
-                ", ".join(self._columns),
+                ", ".join(f"{sign} * {name}" for name in self._columns),
                 "",
             )
         rows = self._tx.rows(
@@ -430,23 +450,44 @@ class _Reading:
             quarter, is_busy, account_id, model_id = row[:4]
             within, unless_idle = places[quarter]
             for place in within if is_busy else within - unless_idle:
-                plus(self.found, (place, account_id, model_id), row[4:])
+                plus(self._open, (place, account_id, model_id), row[4:])
 
     def _is_busy(self, period: str, account: str) -> str:
         return _IS_BUSY.format(period=period, account=account, calls=BUSY_CALLS, alone=_alone(self._tx))
 
     def _add(
-        self, pieces: str, of: tuple[str, str], numbers: str, each: str, table: str, which: str, where: str = ""
-    ) -> None:
-        """Add `numbers`, by place and `of` whom and which model, of those rows of a `table` that belong to `each` piece."""
+        self, sign: int, pieces: Sequence[_Span], names: str, of: tuple[str, str], numbers: Iterable[str], joined: str, table: str,
+        which: str, where: str = "",
+    ) -> None:  # fmt: skip
+        """`numbers`, by place and `of` whom and which model, of those rows of a `table` that belong to each piece (place and `names`)."""
+        if not pieces:
+            return
+        piece = f"piece{len(self._pieces)}"
+        self._pieces.append(f"{piece}(place, {names}) AS (VALUES {_values(pieces)})")
         account, model = of
         key = f"place * {_APART} + {account if self._of == ACCOUNT else model}"
-        whose, by = (account, "1, 2") if self._one is None else (self._one, "1")
-        for row in self._tx.rows(
-            f"WITH {pieces} SELECT {key}, {whose}, {numbers} FROM {looked_up(self._tx, each, table, which)}{where} GROUP BY {by}"
-        ):
-            place, number = divmod(row[0], _APART)
-            plus(self.found, (place, number, 0) if self._of == ACCOUNT else (place, row[1], number), row[2:])
+        whose = account if self._one is None else self._one
+        columns = ", ".join(f"{'-' if sign < 0 else ''}{one} AS n{place}" for place, one in enumerate(numbers))
+        source = looked_up(self._tx, f"{piece}{joined}", table, which)
+        self._parts.append(f"SELECT {key} AS number, {whose} AS whose, {columns} FROM {source}{where}")
+
+    def found(self) -> Found:
+        """All of it added up."""
+        found: Found = {}
+        if self._parts:
+            numbers = ", ".join(f"CAST(sum(n{place}) AS BIGINT)" for place in range(len(self._columns)))
+            by = "1, 2" if self._one is None else "1"
+            rows = self._tx.rows(
+                f"WITH {', '.join(self._pieces)} SELECT number, {'whose' if self._one is None else self._one}, {numbers} "
+                f"FROM ({' UNION ALL '.join(self._parts)}) AS part GROUP BY {by}"
+            )
+            if self._of == ACCOUNT:
+                found = {(row[0] // _APART, row[0] % _APART, 0): row[2:] for row in rows}
+            else:
+                found = {(row[0] // _APART, row[1], row[0] % _APART): row[2:] for row in rows}
+        for key, more in self._open.items():
+            plus(found, key, more)
+        return found
 
 
 def _places(spans: Iterable[_Span], quarter: int) -> set[int]:

@@ -244,7 +244,7 @@ def _used(
     all_models = _sums(tx, periods, by, by_call, accounts, None, False, ("cost", "calls"))
     found = _sums(tx, periods, by, by_call, accounts, priced, True, columns) if priced else {}
     for (period, account, _model), row in found.items():
-        every = all_models[period, account, 0]
+        every = all_models.get((period, account, 0), _Sums(0, 0))
         all_models[period, account, 0] = _Sums(every.cost - row.cost, every.calls - row.calls)
     return found | all_models
 

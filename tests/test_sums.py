@@ -117,7 +117,7 @@ def test_any_stretch_is_the_sum_of_its_entries(
                 }
     for only in (None, [1], [2, 3]):
         found = team.read(sums.used, spans, ("cost", "calls"), of=ACCOUNT, undone=None, accounts=only, kind=OTHER)
-        assert found == others(team, spans, only)
+        assert {key: row for key, row in found.items() if any(row)} == others(team, spans, only)
 
 
 def others(db: Database, spans: list[tuple[int, int]], only: Any) -> dict[Any, tuple[int, ...]]:

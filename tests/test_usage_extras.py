@@ -174,6 +174,22 @@ def test_an_anthropic_stream_amends_what_it_said_first() -> None:
     assert usage.tokens == Tokens(140, 60, 0, 40, 0, Extras(cache_creation_1h=30, tools=(("web_search", 2),)))
 
 
+@pytest.mark.parametrize(("again", "whole", "hour"), [(40, 40, 30), (60, 60, 30), (20, 20, 0), (None, 40, 30)])
+def test_an_anthropic_stream_that_repeats_its_whole_keeps_its_parts(again: int | None, whole: int, hour: int) -> None:
+    """Its last event says the whole without the parts: they still hold, unless it has become less than they are."""
+    start = {"type": "message_start", "message": anthropic(cache_creation_input_tokens=40, cache_creation=HOUR)}
+    delta = {"type": "message_delta", "usage": {"output_tokens": 60, "cache_creation_input_tokens": again}}
+    extras = Extras(cache_creation_1h=hour) if hour else None
+    assert read(stream(start, delta)).tokens == Tokens(100 + whole, 60, 0, whole, 0, extras)
+
+
+def test_an_anthropic_stream_is_known_by_its_events() -> None:
+    """Also where whatever passed it on left the message's type out, and nothing was cached."""
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 1000, "output_tokens": 1}}}
+    delta = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 900}}
+    assert read(stream(start, delta)).tokens == Tokens(1000, 900)
+
+
 def test_the_last_service_tier_that_a_stream_names_counts() -> None:
     def tier(*names: str | None) -> str | None:
         events = ({"type": "response.in_progress", "response": responses(service_tier=name)} for name in names)

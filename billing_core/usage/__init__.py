@@ -12,8 +12,9 @@ from ..errors import Invalid
 from ..i18n import N_
 from ..tokens import Extras, Tokens
 from .beside import beside
+from .counts import count
 from .events import METRICS, Body, bodies, events_of, holders_of
-from .shapes import SHAPES, anthropic, bare
+from .shapes import SHAPES, anthropic, bare, kept_in_cache
 
 MAX_MODELS = 100
 """The most models that one call can be charged for: each is an entry."""
@@ -127,10 +128,11 @@ def _fold(events: list[Body], provider: str) -> Usage | None:
             holders = [{"usage": counts}, *holders]
         for holder, key in product(holders, ("usage", "usageMetadata", "meta", METRICS)):
             usage = holder.get(key)
-            if not isinstance(usage, dict) or not (shape := _shape(usage, holder)):
+            if not isinstance(usage, dict) or not (shape := _shape(usage, holder, event)):
                 continue
             if shape == "anthropic":
-                if usage.get("cache_creation_input_tokens") is not None:
+                whole_creation = count(usage.get("cache_creation_input_tokens"))
+                if whole_creation is not None and whole_creation < kept_in_cache(amended):
                     amended.pop("cache_creation", None)  # its parts belong to the count that is replaced
                 amended.update((name, value) for name, value in usage.items() if value is not None)
                 break
@@ -156,7 +158,7 @@ def _model(name: object) -> str | None:
     return name if 1 <= len(name) <= 200 and name.isprintable() else None
 
 
-def _shape(usage: Body, holder: Body) -> str | None:
+def _shape(usage: Body, holder: Body, event: Body) -> str | None:
     """Which of SHAPES a usage object has, by what only that shape has in it."""
     if "billed_units" in usage or isinstance(usage.get("tokens"), dict):
         return "cohere"
@@ -171,9 +173,13 @@ def _shape(usage: Body, holder: Body) -> str | None:
     ):
         return "openai-chat"
     own = {"cache_read_input_tokens", "cache_creation_input_tokens", "iterations"}
-    if own & usage.keys() or holder.get("type") in ("message", "message_delta"):
+    if own & usage.keys() or any(one.get("type") in _ANTHROPIC for one in (holder, event)):
         return "anthropic"
     return "openai-responses" if "input_tokens" in usage else None
+
+
+_ANTHROPIC = ("message", "message_start", "message_delta")
+"""The types of Anthropic's answer and of what its stream says usage in."""
 
 
 def _rounds(whole: Tokens, iterations: object, model: str | None) -> tuple[Tokens, tuple[Round, ...]]:

@@ -74,14 +74,18 @@ def anthropic(usage: Body, _: str = "") -> Tokens | None:
     uncached, completion = count(usage.get("input_tokens")), main(usage, "output_tokens")
     if uncached is None or completion is None:
         return None
-    kept = usage.get("cache_creation")  # tokens by how long they are kept
-    creation = sum(count(value) or 0 for value in kept.values()) if isinstance(kept, dict) else 0
-    creation = max(creation, part(usage, "cache_creation_input_tokens"))
+    creation = max(kept_in_cache(usage), part(usage, "cache_creation_input_tokens"))
     cached = part(usage, "cache_read_input_tokens")
     reasoning = part(usage, "output_tokens_details.thinking_tokens", "output_tokens_details.reasoning_tokens")
     hour = part(usage, "cache_creation.ephemeral_1h_input_tokens")
     prompt = uncached + cached + creation
     return tokens(prompt, completion, cached, creation, reasoning, cache_creation_1h=hour)
+
+
+def kept_in_cache(usage: Body) -> int:
+    """Anthropic's `cache_creation`: tokens by how long they are kept, added up."""
+    kept = usage.get("cache_creation")
+    return sum(count(value) or 0 for value in kept.values()) if isinstance(kept, dict) else 0
 
 
 def _gemini(usage: Body, _: str = "") -> Tokens | None:

@@ -463,7 +463,15 @@ class StretchHolds(SQLModel, table=True):
 class Audit(SQLModel, table=True):
     """What somebody did that is no entry of the ledger; see audit.py."""
 
-    __table_args__ = (Index("audit_at", "at_ns"),)
+    __table_args__ = (
+        Index("audit_at", "at_ns"),
+        Index(
+            "audit_of_settings",
+            "at_ns",
+            sqlite_where=text("action = 'setting.change'"),
+            postgresql_where=text("action = 'setting.change'"),
+        ),
+    )
 
     id: int | None = Field(default=None, sa_column=_id())
     at_ns: int = Field(sa_column=_int())

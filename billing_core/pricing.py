@@ -131,7 +131,7 @@ def _rates_of(row: _Row) -> Rates | None:
 
 def without_own(tx: Transaction, model: str, at_ns: int) -> Rates:
     """What counts for a model that has no price of its own: by a rule, from the catalogue, or the default."""
-    return _without_own(tx, settings.read(tx), model, at_ns)
+    return _without_own(tx, settings.read_at(tx, at_ns), model, at_ns)
 
 
 def _without_own(tx: Transaction, known: Mapping[str, str], model: str, at_ns: int) -> Rates:
@@ -184,19 +184,20 @@ class _Known:
     """By name, the number and the price in force, each noted when it is first asked for."""
 
 
-_FROM_UNTIL = """
+_FROM_UNTIL = f"""
 SELECT max((SELECT coalesce(max(valid_from_ns), 0) FROM price WHERE source = 'database' AND valid_from_ns <= ?),
-    (SELECT coalesce(max(created_at_ns), 0) FROM price_rule WHERE created_at_ns <= ?)),
-    min((SELECT coalesce(min(valid_from_ns), {never}) FROM price WHERE source = 'database' AND valid_from_ns > ?),
-    (SELECT coalesce(min(created_at_ns), {never}) FROM price_rule WHERE created_at_ns > ?))
-""".format(never=2**63 - 1)
+    (SELECT coalesce(max(created_at_ns), 0) FROM price_rule WHERE created_at_ns <= ?),
+    (SELECT coalesce(max(at_ns), 0) {settings.CHANGED} AND at_ns <= ?)),
+    min((SELECT coalesce(min(valid_from_ns), {2**63 - 1}) FROM price WHERE source = 'database' AND valid_from_ns > ?),
+    (SELECT coalesce(min(created_at_ns), {2**63 - 1}) FROM price_rule WHERE created_at_ns > ?))
+"""
 
 
 def _known(tx: Transaction, version: int) -> _Known:
     known: _Known | None = tx.kept.get("prices")
     if known is None or known.version != version or not known.from_ns <= tx.now_ns < known.until_ns:
         query = _FROM_UNTIL if tx.is_sqlite else _FROM_UNTIL.replace("max((", "greatest((").replace("min((", "least((")
-        ((start, until),) = tx.rows(query, (tx.now_ns,) * 4)
+        ((start, until),) = tx.rows(query, (tx.now_ns,) * 5)
         values = settings.read(tx)
         known = _Known(version, start, until, values, parse_price(values["usd_rate"]), {})
         if _is_still(tx, version):
@@ -226,6 +227,7 @@ class InForce:
         self.version = version
         self._models = self._known.models
         self._numbers: dict[str, int | None] = {}
+        self._set: dict[int, Mapping[str, str]] = {}
         self._found: dict[tuple[str, int], Rates] = {}
         self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
 
@@ -248,7 +250,19 @@ class InForce:
     def _looked_up(self, model: str, at_ns: int) -> Rates:
         number = self._number(model)
         own = None if number is None else _set_price(self._tx, number, at_ns)
-        return own or _without_own(self._tx, self._known.settings, model, at_ns)
+        return own or _without_own(self._tx, self._settings(at_ns), model, at_ns)
+
+    def _settings(self, at_ns: int) -> Mapping[str, str]:
+        """What was set at a moment."""
+        if self._is_present(at_ns):
+            return self._known.settings
+        if at_ns not in self._set:
+            self._set[at_ns] = settings.read_at(self._tx, at_ns)
+        return self._set[at_ns]
+
+    def _usd_rate(self, at_ns: int) -> Micro:
+        is_present = self._is_present(at_ns)
+        return self._known.usd_rate if is_present else parse_price(self._settings(at_ns)["usd_rate"])
 
     def _number(self, model: str) -> int | None:
         if model not in self._numbers:
@@ -292,10 +306,10 @@ class InForce:
             exact = prices.exact(tokens)  # in 10⁻¹⁸ US dollars
             if exact > MAX_UPSTREAM_USD * 10**18:
                 return None
-            return Upstream(_rounded(exact, 10**6), _rounded(exact * self._known.usd_rate, 10**15))
+            return Upstream(_rounded(exact, 10**6), _rounded(exact * self._usd_rate(at_ns), 10**15))
         if not 0 <= usd <= MAX_UPSTREAM_USD:
             return None
-        yuan = (usd * self._known.usd_rate).scaleb(3)
+        yuan = (usd * self._usd_rate(at_ns)).scaleb(3)
         return Upstream(int(usd.scaleb(12).to_integral_value()), int(yuan.to_integral_value()))
 
 

@@ -1,5 +1,6 @@
 """What an admin sets for everybody, with what counts until then. Values are text; amounts and rates are decimals."""
 
+import json
 from collections.abc import Callable
 
 from . import audit
@@ -24,6 +25,20 @@ DEFAULTS = {
 def read(tx: Transaction) -> dict[str, str]:
     """Every setting's value."""
     return DEFAULTS | {name: value for name, value in tx.rows("SELECT name, value FROM setting") if name in DEFAULTS}
+
+
+CHANGED = "FROM audit WHERE action = 'setting.change'"
+"""SQL: where the audit log says what was changed, and when (`at_ns`)."""
+
+
+def read_at(tx: Transaction, at_ns: int) -> dict[str, str]:
+    """Every setting's value at a moment that has passed, as the audit log has noted what was changed since."""
+    values = read(tx)
+    since = f"SELECT subject, detail {CHANGED} AND at_ns > ? ORDER BY at_ns DESC, id DESC"
+    for name, detail in tx.rows(since, (at_ns,)):
+        if name in values:
+            values[name] = json.loads(detail)["value"][0]
+    return values
 
 
 def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:

@@ -7,6 +7,7 @@ from conftest import Clock
 
 from billing_core import accounts, ledger, pricing, settings, stats
 from billing_core.actors import SHELL, Actor
+from billing_core.check import check
 from billing_core.database import Database
 from billing_core.errors import BillingError, Conflict, Forbidden, Invalid, NotFound
 from billing_core.pricing import Change, Current, Rates
@@ -173,3 +174,26 @@ def test_an_admin_sets_the_rate_and_the_default_prices_together_or_not_at_all(db
     assert db.read(settings.read) == settings.DEFAULTS
     db.write(pricing.change_settings, {"default_input_price": "9", "usd_rate": "7.1"}, actor=SHELL)
     assert db.read(settings.read) == settings.DEFAULTS | {"default_input_price": "9", "usd_rate": "7.1"}
+
+
+def test_a_late_call_costs_what_the_settings_said_at_its_moment(db: Database, clock: Clock, ann: str) -> None:
+    """Of built-in prices in dollars, of the default one, and what the provider asks for it in 元."""
+    db.write(ledger.recharge, ann, 10**9, actor=SHELL)
+    moments = []
+    for rate, default in (("7.2", "18"), ("14.4", "36"), ("3.6", "9")):
+        clock.forward(seconds=3600)
+        db.write(settings.change, "usd_rate", rate, actor=SHELL)
+        db.write(pricing.change_settings, {"default_input_price": default}, actor=SHELL)
+        moments.append((clock() + 1, db.write(ledger.charge, ann, "gpt-4o", Tokens(1000, 0), actor=SHELL).cost))
+    assert [cost for _at, cost in moments] == [180, 360, 90]
+    clock.forward(seconds=3600)
+    for (at, cost), default in zip(moments, (180, 360, 90), strict=True):
+        late = db.write(ledger.charge, ann, "gpt-4o", Tokens(1000, 0), actor=SHELL, created_at_ns=at)
+        unknown = db.write(ledger.charge, ann, "house/own", Tokens(1000, 0), actor=SHELL, created_at_ns=at)
+        assert (late.cost, unknown.cost) == (cost, default)
+        asked = db.read(lambda tx, n=late.entry_id: tx.rows("SELECT upstream_yuan FROM entry WHERE id = ?", (n,)))
+        assert asked == [(cost * 10**5,)]
+    before = clock() - 7 * 3600 * 10**9
+    assert db.write(ledger.charge, ann, "gpt-4o", Tokens(1000, 0), actor=SHELL, created_at_ns=before).cost == 180
+    assert db.read(pricing.in_force, "house/own", moments[1][0]).input == 36 * MILLION
+    assert not check(db)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 DEFAULT_FILE = Path(__file__).resolve().parent.parent / "data" / "billing.db"
-REVISION = "0009"
+REVISION = "0010"
 """The schema's revision that this code works with: the newest in migrations/versions."""
 
 

@@ -1,10 +1,10 @@
 """The sums of use: what is kept, and how what was used in any stretch of time is put together from it.
 
-A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 hours, a day and 8 days
-are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and 64
-days, and only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours and a day as well: whoever makes
-fewer has few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are counted as an account's
-use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
+A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 and 8 hours, a day and 8
+days are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and
+64 days, and only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours, 8 hours and a day as well:
+whoever makes fewer has few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are
+counted as an account's use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open` (another entry
 to that of its account): the rest would be ten pages of the file. Whoever writes an entry first after the quarter's end closes
@@ -27,11 +27,11 @@ from .tokens import KINDS, PRICED_IN_SQL, Tokens
 QUARTER_NS = 900 * 10**9
 LONG = 768
 """8 days, in which an account is busy or isn't."""
-KEPT = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16), BOTH: (8 * LONG, LONG)}
+KEPT = {MODEL: (LONG, 96, 32, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16), BOTH: (8 * LONG, LONG)}
 """The lengths that are always kept of what was used, and of an account's other entries."""
-BUSY = (96, 16, 4)
+BUSY = (96, 32, 16, 4)
 """And of BOTH for a busy account, within periods of LONG in which it is one."""
-UNDONE = {MODEL: (LONG, 96, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: (8 * LONG, LONG, 96, 16, 4, 1)}
+UNDONE = {MODEL: (LONG, 96, 32, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: (8 * LONG, LONG, 96, 32, 16, 4, 1)}
 """The lengths that are kept of what reversals undid."""
 BUSY_CALLS = 2048
 """An account is busy in a period of LONG from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""

@@ -289,6 +289,7 @@ _LENGTHS = {
     1: N_("15 minutes"),
     4: N_("1 hour"),
     16: N_("4 hours"),
+    32: N_("8 hours"),
     96: N_("1 day"),
     768: N_("8 days"),
     6144: N_("64 days"),

@@ -26,7 +26,7 @@ from billing_core.idempotency import Once
 from billing_core.models import Account
 from billing_core.money import Hao, to_yuan
 from billing_core.stats import iso
-from billing_core.tokens import EXTRA_TOKENS, KINDS, Extras, Tokens
+from billing_core.tokens import EXTRA_TOKENS, KINDS, Extras, Tokens, tier_named
 from billing_core.zones import zone
 
 from . import bodies, schemas
@@ -246,12 +246,14 @@ _EXTRAS = {f"{kind}_tokens" for kind in EXTRA_TOKENS} | {"tools", "service_tier"
 _COUNTS = {f"{kind}_tokens" for kind in KINDS} | _EXTRAS
 
 
-def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
-    """What a call used of each model; `own` stands for the one that is charged or held for. Raises Invalid."""
+def _used(wanted: schemas.TokensRequest, own: str) -> tuple[dict[str, Tokens], bool]:
+    """What a call used of each model, `own` standing for the one that is charged or held for; and whether it is said in which
+    service tier. Raises Invalid."""
     if wanted.response is not None:
         if any(getattr(wanted, name) is not None for name in _COUNTS & wanted.model_fields_set):
             raise Invalid(N_("Send either token counts or the provider's response, not both."), field="response")
-        return usage.read(wanted.response, wanted.provider).by_model(own)
+        found = usage.read(wanted.response, wanted.provider)
+        return found.by_model(own), found.names_tier
     if wanted.prompt_tokens is None or wanted.completion_tokens is None:
         raise Invalid(
             N_("Send prompt_tokens and completion_tokens, or response: what the provider answered."),
@@ -262,7 +264,7 @@ def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
         extras = Extras(
             **{kind: getattr(wanted, f"{kind}_tokens") for kind in EXTRA_TOKENS},
             tools=tuple(sorted(wanted.tools.items())),
-            service_tier=wanted.service_tier,
+            service_tier=None if wanted.service_tier is None else tier_named(wanted.service_tier),
         )
     tokens = Tokens(
         wanted.prompt_tokens,
@@ -272,12 +274,12 @@ def _used(wanted: schemas.TokensRequest, own: str) -> dict[str, Tokens]:
         wanted.reasoning_tokens,
         extras if extras and extras != Extras() else None,
     )
-    return {own: tokens}
+    return {own: tokens}, wanted.service_tier is not None
 
 
 def _charge(wanted: schemas.ChargeRequest, actor: Actor, key: str | None, content: dict[str, Any]) -> ledger.Charge:
     """The ledger's charge for a request. Its key counts alike in /charge and in /charges."""
-    (model, tokens), *others = _used(wanted, wanted.model_id).items()
+    (model, tokens), *others = _used(wanted, wanted.model_id)[0].items()
     asked = {name: value for name, value in content.items() if name != "request_id"}
     return ledger.Charge(
         wanted.user_id, model, tokens, wanted.created_at, wanted.allow_debt,
@@ -450,11 +452,11 @@ def settle(actor: HoldEnder, db: Db, body: Body, key: Key = None) -> Response:
     """End a hold with what the call really cost: the rest goes back, or more is taken."""
     content = loads(body)
     wanted = parse(schemas.SettleRequest, content)
-    used = _used(wanted, "")
-    own = used.pop("", Tokens(0, 0))
+    used, names_tier = _used(wanted, "")
+    own = used.pop("", None)
     receipt = db.write(
         ledger.settle, _precharge_number(wanted.precharge_id), own, actor=actor,
-        once=once_of(actor, key, "settle", content), others=tuple(used.items()),
+        once=once_of(actor, key, "settle", content), others=tuple(used.items()), tier_of_hold=not names_tier,
     )  # fmt: skip
     return ExactJSONResponse(schemas.Settled(**charged(receipt), refunded=receipt.refunded))
 

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from .money import MAX_HAO, Hao, check_hao, format_yuan
 from .pricing import InForce, Upstream
 from .sums import Uses
 from .text import one_line
-from .tokens import KINDS, Extras, Tokens, extras_from
+from .tokens import KINDS, Extras, Tokens, extras_from, tier_named
 
 SECOND = 1_000_000_000
 DEFAULT_TTL_SECONDS = 900
@@ -398,7 +398,8 @@ def precharge(
     """
     actor.must_charge()
     model = pricing.clean_model(model)
-    extras = None if service_tier is None else Extras(service_tier=service_tier)
+    tier = None if service_tier is None else tier_named(service_tier)
+    extras = None if tier is None else Extras(service_tier=tier)
     expected = Tokens(prompt=prompt_tokens, completion=max_completion_tokens, extras=extras)
     if type(ttl_seconds) is not int or not 1 <= ttl_seconds <= MAX_TTL_SECONDS:
         raise Invalid(
@@ -430,34 +431,42 @@ def precharge(
 def settle(
     tx: Transaction,
     precharge_id: int,
-    tokens: Tokens,
+    tokens: Tokens | None,
     *,
     actor: Actor,
     once: Once | None = None,
     others: Sequence[tuple[str, Tokens]] = (),
+    tier_of_hold: bool = False,
 ) -> Receipt:
     """End a hold with what the call really cost, at the price of the precharge: the rest goes back, or more is taken,
-    into debt if need be. What `others` used within the call is charged with it, at their own prices. Raises Conflict
-    where the hold has ended, NotFound, Forbidden."""
+    into debt if need be. What `others` used within the call is charged with it, at their own prices; `tokens` None: only they
+    were called, so that all that was held goes back. `tier_of_hold`: the call was in the service tier that was held for. Raises
+    Conflict where the hold has ended, NotFound, Forbidden."""
     actor.must_end_holds()
     used = [(pricing.clean_model(name), counts) for name, counts in others]
     if (known := _replayed(tx, once)) is not None:
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
-    cost = _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
+    if tier_of_hold and (asked_for := extras_from(held.extras)) is not None:
+        tokens = tokens and _in_tier(tokens, asked_for.service_tier)
+        used = [(name, _in_tier(counts, asked_for.service_tier)) for name, counts in used]
+    cost = 0 if tokens is None else _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
     prices = pricing.InForce(tx)
-    upstream = prices.upstream(tx.session.get_one(Model, held.model_id).name, tokens, tx.now_ns)
     calls = _priced(tx, prices, used)
     in_all = _bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
     balance, uses = account.balance + held.cost - cost, _uses(tx, [account])
-    entry = _write(
-        tx, account.id, "settle", held.cost - cost, balance, actor, uses,
-        cost=cost, model_id=held.model_id, price_id=held.price_id, precharge_id=precharge_id, **_counts(tokens),
-        **_asked(upstream),
-    )  # fmt: skip
-    _end_hold(tx, account.id, precharge_id, entry["id"])
-    uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
+    if tokens is None:
+        entry = _given_back(tx, account, held, balance, actor, uses)
+    else:
+        upstream = prices.upstream(tx.session.get_one(Model, held.model_id).name, tokens, tx.now_ns)
+        entry = _write(
+            tx, account.id, "settle", held.cost - cost, balance, actor, uses,
+            cost=cost, model_id=held.model_id, price_id=held.price_id, precharge_id=precharge_id, **_counts(tokens),
+            **_asked(upstream),
+        )  # fmt: skip
+        _end_hold(tx, account.id, precharge_id, entry["id"])
+        uses.add(account.id, _model(held), tx.now_ns, cost, 1, tokens, _yuan(upstream))
     others_written = _deduct(tx, account, balance, calls, actor, tx.now_ns, uses)
     uses.write()
     return _done(tx, once, user_id, account.status, entry, *others_written)
@@ -470,12 +479,24 @@ def refund(tx: Transaction, precharge_id: int, *, actor: Actor, once: Once | Non
         return known
     held, account, user_id = _open_hold(tx, precharge_id, once)
     balance, uses = _move(tx, account, held.cost), _uses(tx, [account])
-    entry = _write(
-        tx, account.id, "refund", held.cost, balance, actor, uses, model_id=held.model_id, precharge_id=precharge_id
-    )
-    _end_hold(tx, account.id, precharge_id, entry["id"])
+    entry = _given_back(tx, account, held, balance, actor, uses)
     uses.write()
     return _done(tx, once, user_id, account.status, entry)
+
+
+def _given_back(
+    tx: Transaction, account: "_Locked", held: Entry, balance: Hao, actor: Actor, uses: Uses
+) -> dict[str, Any]:
+    """The entry that gives all of a hold back, which has been added to the `balance`."""
+    entry = _write(
+        tx, account.id, "refund", held.cost, balance, actor, uses, model_id=held.model_id, precharge_id=held.id
+    )
+    _end_hold(tx, account.id, held.id or 0, entry["id"])
+    return entry
+
+
+def _in_tier(tokens: Tokens, service_tier: str | None) -> Tokens:
+    return replace(tokens, extras=replace(tokens.extras or Extras(), service_tier=service_tier))
 
 
 def expire_holds(tx: Transaction) -> int:

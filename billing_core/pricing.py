@@ -31,7 +31,7 @@ from .i18n import N_
 from .models import PRICE_CHANGES, Model, Price, PriceChange, PriceWithdrawal
 from .money import Micro, parse_price, price_yuan
 from .price_rules import Rule
-from .rates import PARTS, More, Prices, Rates, as_rates, check_price, more_from
+from .rates import PARTS, More, Prices, Rates, as_called, as_rates, check_price, more_from
 from .tokens import Tokens
 
 A = TypeVarTuple("A")
@@ -427,7 +427,7 @@ def set_price(
     """Let a model cost this from a moment on (now, without one); prices in 10⁻⁶ 元 per million tokens (see
     money.parse_price). Raises Forbidden, Invalid where the moment has passed."""
     actor.must_be_admin()
-    retires = (input, output) == (None, None)
+    retires, more = (input, output) == (None, None), as_called(more)
     prices = None if retires else Prices(input, output, cache_read, cache_write, more)  # type: ignore[arg-type]
     if prices:
         check_price(input, "input")
@@ -655,9 +655,17 @@ def apply(
         if change.prices is None and number not in set_now:
             raise NotFound(N_("No price is set for {model}, so none can be retired."), model=change.model)
         if change_id is not None:
-            if change.prices:
-                _check(change.prices)
-            rows.append(_new(tx, number, change.prices, starts, actor, origin=change.origin, change_id=change_id))
+            rows.append(
+                _new(
+                    tx,
+                    number,
+                    change.prices and _checked(change.prices),
+                    starts,
+                    actor,
+                    origin=change.origin,
+                    change_id=change_id,
+                )
+            )
             continue
         prices = change.prices or Prices(None, None)  # type: ignore[arg-type]
         set_price(
@@ -672,10 +680,11 @@ def apply(
     return change_id
 
 
-def _check(prices: Prices) -> None:
+def _checked(prices: Prices) -> Prices:
     for part in PARTS:
         if (micro := getattr(prices, part)) is not None:
             check_price(micro, part)
+    return replace(prices, more=as_called(prices.more))
 
 
 def _change(tx: Transaction, what: str, actor: Actor, undoes: int | None = None) -> int:

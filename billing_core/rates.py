@@ -5,13 +5,13 @@ exactly before it is rounded up once, to a whole 毫.
 """
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import Invalid
 from .i18n import N_
 from .money import MAX_PRICE_MICRO, Hao, Micro
-from .tokens import Extras, Tokens
+from .tokens import Extras, Tokens, tier_named
 
 PARTS = ("input", "output", "cache_read", "cache_write")
 """The four that everybody knows."""
@@ -116,6 +116,19 @@ class More:
                 for tier in self.tiers
             ]
         return json.dumps(kept, sort_keys=True, separators=(",", ":")) if kept else None
+
+
+def as_called(more: More | None) -> More | None:
+    """With its service tiers by the names that calls have them by. Raises Invalid for the usual one."""
+    if more is None or not more.service_tiers:
+        return more
+    tiers = [(name, ppm) for called, ppm in more.service_tiers if (name := tier_named(called)) is not None]
+    if len(tiers) < len(more.service_tiers):
+        raise Invalid(
+            N_("A multiple is for a service tier that isn't the usual one: what that costs are the prices themselves."),
+            field="service_tiers",
+        )
+    return replace(more, service_tiers=tuple(sorted(tiers)))
 
 
 def more_from(kept: str | None) -> More | None:

@@ -15,6 +15,16 @@ MAX_TOOLS = 20
 """The most tools that one call can be charged for."""
 
 
+USUAL_TIERS = {"auto", "default", "standard", "standard_only", "on_demand", "on-demand", "unspecified"}
+"""What providers call the tier that everybody is in."""
+
+
+def tier_named(name: str) -> str | None:
+    """A service tier as entries and prices name it, however it is written; None for the usual one."""
+    name = name.strip().lower()
+    return None if name in USUAL_TIERS else name
+
+
 _NO_COUNT = N_("{name} is a count of tokens: give a whole number from 0 to {most}.")
 
 

@@ -97,6 +97,71 @@ def test_a_precharge_in_a_service_tier_holds_what_it_can_cost_there(api: Api) ->
     ) == (810, 410)
 
 
+@pytest.mark.parametrize(("asked", "cost"), [("batch", 500), (" BATCH", 500), ("Standard", 1000), ("new", 1000)])
+def test_a_service_tier_is_the_same_however_it_is_written_and_whoever_names_it(api: Api, asked: str, cost: int) -> None:
+    price = {"model_id": "m", "input_price": 100, "output_price": 0, "service_tiers": {"Batch": 0.5}}
+    assert send(api, "admin", "POST", "/pricing", json=price).json()["service_tiers"] == {"batch": 0.5}
+    call, counts = {"user_id": "ann", "model_id": "m"}, {"prompt_tokens": 1000, "completion_tokens": 0}
+    response = {"object": "chat.completion", "usage": counts, "service_tier": asked}
+    hold = {**call, "prompt_tokens": 1000, "max_completion_tokens": 0, "service_tier": asked}
+    asked_for = [
+        ("/charge", {**call, **counts, "service_tier": asked}),
+        ("/charge", {**call, "response": response}),
+        ("/precharge", hold),
+    ]
+    assert [send(api, "charger", "POST", path, json=body).json()["cost"] for path, body in asked_for] == [cost] * 3
+    assert not check(api.db)
+
+
+@pytest.mark.parametrize(
+    ("told", "cost"),
+    [
+        ({"prompt_tokens": 1000, "completion_tokens": 0}, 500),
+        ({"prompt_tokens": 1000, "completion_tokens": 0, "service_tier": "default"}, 1000),
+        ({"prompt_tokens": 1000, "completion_tokens": 0, "service_tier": "flex"}, 700),
+        ({"response": {"usage": {"prompt_tokens": 1000, "completion_tokens": 0}}}, 500),
+        ({"response": {"usage": {"prompt_tokens": 1000, "completion_tokens": 0}, "service_tier": "default"}}, 1000),
+        ({"response": {"usage": {"prompt_tokens": 1000, "completion_tokens": 0}, "service_tier": "flex"}}, 700),
+        ({"response": {"type": "message", "model": "a", "usage": {"input_tokens": 500, "output_tokens": 0, "iterations": [
+            {"model": "m/other", "input_tokens": 500, "output_tokens": 0}, {"input_tokens": 500, "output_tokens": 0}]}}}, 500),
+    ],
+)  # fmt: skip
+def test_a_settle_that_names_no_service_tier_is_in_that_of_its_hold(api: Api, told: dict[str, Any], cost: int) -> None:
+    for model in ("m", "m/other"):
+        price = {"model_id": model, "input_price": 100, "output_price": 0, "service_tiers": {"batch": 0.5, "flex": 0.7}}
+        assert send(api, "admin", "POST", "/pricing", json=price).status_code == 200
+    hold = {"user_id": "ann", "model_id": "m", "prompt_tokens": 1000, "max_completion_tokens": 0}
+    held = send(api, "charger", "POST", "/precharge", json=hold | {"service_tier": "batch"}).json()
+    settled = send(api, "charger", "POST", "/settle", json={"precharge_id": held["precharge_id"]} | told).json()
+    assert (held["cost"], settled["cost"], settled["refunded"]) == (500, cost, max(0, 500 - cost))
+    assert not check(api.db)
+
+
+def test_a_settle_charges_no_model_that_was_not_called(api: Api) -> None:
+    """All rounds of the answer were another model's: the hold is given back, and what they used is charged as ever."""
+    for model in ("m/x", "m/y"):
+        price = {"model_id": model, "input_price": 1, "output_price": 2, "call_price": 0.01}
+        assert send(api, "admin", "POST", "/pricing", json=price).status_code == 200
+    rounds = [{"model": "m/y", "input_tokens": n, "output_tokens": 5} for n in (990, 20)]
+    usage = {"input_tokens": 10, "output_tokens": 5, "iterations": rounds}
+    response = {"type": "message", "model": "claude-x", "usage": usage}
+    call = send(api, "charger", "POST", "/charge", json={"user_id": "ann", "model_id": "m/x", "response": response})
+    hold = {"user_id": "ann", "model_id": "m/x", "prompt_tokens": 2000, "max_completion_tokens": 0}
+    held = send(api, "charger", "POST", "/precharge", json=hold).json()
+    before = send(api, "admin", "GET", "/balance/ann").json()
+    asked = {"json": {"precharge_id": held["precharge_id"], "response": response}, "headers": {"Idempotency-Key": "s"}}
+    settled = send(api, "charger", "POST", "/settle", **asked)
+    assert (settled.json()["cost"], call.json()["cost"], settled.json()["refunded"]) == (111, 111, held["cost"] - 111)
+    assert settled.json()["balance"] == before["balance"] + held["cost"] - 111
+    assert send(api, "charger", "POST", "/settle", **asked).json() == settled.json()
+    used = send(api, "admin", "GET", "/stats/ann").json()["by_model"]
+    assert [(one["model"], one["count"]) for one in used] == [("m/y", 2)]
+    assert send(api, "admin", "GET", "/balance/ann").json()["held"] == 0
+    again = send(api, "charger", "POST", "/settle", json=asked["json"])
+    assert "refunded already" in sentence(again, 409)
+    assert not check(api.db)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -107,6 +172,8 @@ def test_a_precharge_in_a_service_tier_holds_what_it_can_cost_there(api: Api) ->
         ({"tiers": [{"above_prompt_tokens": 0, "input_price": 1, "output_price": 1}]}, "Tiers begin above"),
         ({"tiers": [{"above_prompt_tokens": 5, "input_price": 1}]}, "tiers"),
         ({"service_tiers": {"batch": 1001}}, "multiplier"),
+        ({"service_tiers": {"Default": 2}}, "isn't the usual one"),
+        ({"service_tiers": {"batch": 0.5, "BATCH ": 0.5}}, "stands there twice"),
     ],
 )
 def test_what_is_no_component_is_refused(api: Api, change: dict[str, Any], words: str) -> None:

@@ -41,6 +41,8 @@ class Usage:
     model: str | None
     tokens: Tokens
     rounds: tuple[Round, ...] = ()
+    names_tier: bool = False
+    """Whether the answer says in which service tier it was, be it the usual one."""
 
     def by_model(self, own: str) -> dict[str, Tokens]:
         """What each model used, `own` standing for the one that the answer names."""
@@ -145,11 +147,11 @@ def _fold(events: list[Body], provider: str) -> Usage | None:
         found = Usage(last[0], model, last[1])
     else:
         return None
-    also = beside(events)
+    also, names_tier = beside(events)
     if also == Extras():
-        return found
+        return replace(found, names_tier=names_tier)
     extras = found.tokens.extras + also if found.tokens.extras else also
-    return replace(found, tokens=replace(found.tokens, extras=extras))
+    return replace(found, tokens=replace(found.tokens, extras=extras), names_tier=names_tier)
 
 
 def _model(name: object) -> str | None:

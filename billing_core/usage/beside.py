@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from decimal import Decimal
 
-from ..tokens import MAX_TOOLS, MOST, Extras
+from ..tokens import MAX_TOOLS, MOST, Extras, tier_named
 from .counts import amount, count, part
 from .events import Body, bodies, holders_of, inner, listed, word
 
-USUAL_TIERS = {"", "auto", "default", "standard", "standard_only", "on_demand", "on-demand", "unspecified"}
-"""What providers call the tier that everybody is in."""
 _TRAFFIC = {
     "ON_DEMAND": "default",
     "ON_DEMAND_PRIORITY": "priority",
@@ -57,9 +55,10 @@ TICKS_PER_USD = 10**10
 """In which xAI counts what it asks: docs.x.ai, Cost Tracking."""
 
 
-def beside(events: list[Body]) -> Extras:
+def beside(events: list[Body]) -> tuple[Extras, bool]:
     """What all the events say besides counts of tokens: of each tool the calls that usage states, else those that the
-    answer shows, each of them once however often it is sent; the last service tier; the last cost."""
+    answer shows, each of them once however often it is sent; the last service tier; the last cost. And whether they name a
+    service tier, the usual one included."""
     stated: dict[str, int] = {}
     shown: dict[str, set[Hashable]] = {}
     tier: str | None = None
@@ -78,7 +77,7 @@ def beside(events: list[Body]) -> Extras:
                 shown.setdefault(tool, set()).add(call)
     tools = {tool: stated.get(tool) or len(shown.get(tool, ())) for tool in stated.keys() | shown.keys()}
     named = sorted((tool, min(calls, MOST)) for tool, calls in tools.items() if calls)
-    return Extras(tools=tuple(named[:MAX_TOOLS]), service_tier=tier or None, upstream_usd=usd)
+    return Extras(tools=tuple(named[:MAX_TOOLS]), service_tier=tier or None, upstream_usd=usd), tier is not None
 
 
 def _tier(holder: Body, before: str | None) -> str | None:
@@ -87,10 +86,8 @@ def _tier(holder: Body, before: str | None) -> str | None:
     named = holder.get("service_tier") or holder.get("serviceTier") or _TRAFFIC.get(word(holder.get("trafficType")))
     if holder.get("speed") == "fast":  # Anthropic, beside the usual tier
         named = "fast"
-    name = word(named.get("type") if isinstance(named, dict) else named).strip().lower()  # an object: Bedrock's
-    if not name or len(name) > 100 or not name.isprintable():
-        return before
-    return "" if name in USUAL_TIERS else name
+    name = word(named.get("type") if isinstance(named, dict) else named).strip()  # an object: Bedrock's
+    return tier_named(name) or "" if 1 <= len(name) <= 100 and name.isprintable() else before
 
 
 def _cost(usage: Body) -> Decimal | None:

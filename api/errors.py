@@ -78,8 +78,12 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
         kind = error["type"] if path else "body"
         message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
         params = error.get("ctx", {})
+        if isinstance(refusal := params.get("refusal"), Invalid):
+            message, params = refusal.message, {**refusal.params, "name": name}
+            fields.setdefault(name, Invalid(message, field=name, **params))
+            continue
         if kind == "literal_error":  # “'hour', 'day' or 'month'” would be English
-            params = {"expected": params["expected"].replace(" or ", ", ").replace("'", "")}
+            params = {"expected": params["expected"].replace(" or ", ", ").replace("'", "").removeprefix(", ")}
         fields.setdefault(name, Invalid(message, field=name, name=name, **params))
     return InvalidFields(list(fields.values()))
 

@@ -61,17 +61,24 @@ def moment(text: str, field: str) -> int:
     """A moment in ISO 8601 with its offset, in ns since 1970 (UTC). Raises Invalid."""
     if "T" in text:
         text = re.sub(r" (\d\d:?\d\d)$", r"+\1", text)  # a + that nobody encoded arrives as a space
+    parts = re.fullmatch(r"(.*\d\d)[.,](\d{1,9})(\D.*)?", text)  # datetime itself knows no ns
+    whole, fraction = (parts[1] + (parts[3] or ""), parts[2]) if parts else (text, "")
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(whole)
     except ValueError:
         found = None
-    if found is None or found.tzinfo is None or not EARLIEST <= found.date() <= LATEST:
+    if found is None or found.tzinfo is None or found.microsecond:
         raise Invalid(
             N_("{name} must be a moment in ISO 8601 with its offset from UTC, like 2026-11-24T08:00:00+08:00."),
             field=field,
             name=field,
         )
-    return stats.to_ns(found)
+    if not EARLIEST <= found.date() <= LATEST:
+        raise Invalid(
+            N_("{name} must be a moment from {earliest} to {latest}."),
+            field=field, name=field, earliest=EARLIEST.isoformat(), latest=LATEST.isoformat(),
+        )  # fmt: skip
+    return stats.to_ns(found) + int(fraction.ljust(9, "0") or 0)
 
 
 def _moment(field: str) -> tuple[Any, Any]:
@@ -90,9 +97,21 @@ Timezone = Annotated[
         description="An IANA time zone, such as Asia/Shanghai. Without it: the one that the asking account has set, else UTC."
     ),
 ]
+
+
+def searched(text: str) -> str:
+    """Text to look for, as remarks are kept. Raises Invalid for what holds none: it would find everything."""
+    found = one_line(text, MAX_SEARCH, field="search")
+    if text and not found:
+        raise Invalid(
+            N_("search holds no letter that could be looked for. Leave it out to find everything."), field="search"
+        )
+    return found
+
+
 Search = Annotated[
     str,
-    AfterValidator(lambda text: one_line(text, MAX_SEARCH, field="search")),
+    AfterValidator(searched),
     Query(description="Text that a row must hold."),
 ]
 Model = Annotated[

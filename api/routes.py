@@ -372,18 +372,22 @@ def _item_answers(
 
 
 def _charge_chunk(
-    db: Database, items: Sequence[Any], actor: Actor, once: Once | None, language: str, between: bytes
+    db: Database, items: Sequence[Any], actor: Actor, once: Once | None, part: int, language: str, between: bytes
 ) -> bytes:
-    """The answers to items that are charged and remembered in one transaction, or what they were the first time."""
+    """The answers to items that are charged and remembered in one transaction, or what they were the first time. `once`: the whole
+    request's, of which this is a part."""
     asked = [_charge_item(item, actor) for item in items]
     calls = [each for each in asked if isinstance(each, ledger.Charge)]
 
     def charge(tx: Transaction) -> bytes:
+        # An item may have the request's key as its own; else no other request may.
+        if once is not None and not any(call.once and call.once.key == once.key for call in calls):
+            idempotency.claim(tx, once)
         done = iter(ledger.charge_many(tx, calls, actor=actor))
         results = [next(done) if isinstance(each, ledger.Charge) else each for each in asked]
         return _item_answers(items, results, language, between)
 
-    return db.write(lambda tx: answer_once(tx, once, lambda: charge(tx)))
+    return db.write(lambda tx: answer_once(tx, once and once.part(part), lambda: charge(tx)))
 
 
 @router.post(
@@ -401,8 +405,8 @@ def charges(actor: Charger, db: Db, request: Request, body: Batch, key: Key = No
     answers: list[bytes] = []
     try:
         for start in range(0, len(items) or 1, CHUNK):
-            part = None if once is None else once.part(len(answers))
-            answers.append(_charge_chunk(db, items[start : start + CHUNK], actor, part, reader, between))
+            some = items[start : start + CHUNK]
+            answers.append(_charge_chunk(db, some, actor, once, len(answers), reader, between))
     except DatabaseUnavailable as error:
         if not answers:
             raise

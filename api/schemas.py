@@ -1,9 +1,11 @@
 """What requests and answers hold. 毫 (hao) are integers, 10 000 of them 1 元 (yuan); 元 are exact decimals."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, StrictStr, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
 from billing_core import ledger, money, rates
@@ -26,13 +28,17 @@ def _one_of(*values: str) -> dict[str, Any]:
 def _micro(value: object, info: ValidationInfo) -> int | None:
     """A price in 元 as money.parse_price gives it: 10⁻⁶ 元 per million tokens."""
     field = info.field_name or "price"
-    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
-        raise Invalid(
-            N_("{name} must be a price in 元 per million tokens: a number like 0.5, or text like “0.5”."),
-            field=field,
-            name=field,
-        )
-    return money.parse_price(value, field=field)
+    try:
+        # People write 1,234 for a thousand and more; of a program that writes it, nobody knows what it means.
+        odd = isinstance(value, str) and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value)
+        if odd or isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+            raise Invalid(
+                N_("{name} must be a price in 元 per million tokens: a number like 0.5, or text like “0.5”."),
+                name=field,
+            )
+        return money.parse_price(value, field=field)
+    except Invalid as error:
+        raise PydanticCustomError("refused", "no price", {"refusal": error}) from None
 
 
 Price = Annotated[
@@ -99,17 +105,19 @@ class PriceRequest(Request):
     image_output_price: Price | None = Field(None, description="Of images. Without it: the same as output_price.")
     call_price: Price | None = Field(None, description="元 for each call, besides its tokens.")
     tool_prices: dict[StrictStr, Price] = Field(
-        {}, description="元 for each call of a tool, by its name, like web_search.", max_length=rates.MAX_NAMED
+        {},
+        description="元 for each call of a tool, by its name, like web_search.",
+        json_schema_extra={"maxProperties": rates.MAX_NAMED},
     )
     tiers: list[TierRequest] = Field(
         [],
         description="What tokens cost in calls with long prompts: of the tiers that a prompt exceeds the last counts.",
-        max_length=rates.MAX_TIERS,
+        json_schema_extra={"maxItems": rates.MAX_TIERS},
     )
     service_tiers: dict[StrictStr, Price] = Field(
         {},
         description="What tokens cost in a service tier, as a multiple, like batch: 0.5.",
-        max_length=rates.MAX_NAMED,
+        json_schema_extra={"maxProperties": rates.MAX_NAMED},
     )
     valid_from: StrictStr | None = Field(
         None,

@@ -19,7 +19,7 @@ from .bodies import Body, parse
 from .errors import Route, language
 from .exact_json import ExactJSONResponse, loads
 from .openapi import READING_ONE, WRITING, takes
-from .queries import moment
+from .queries import moment, searched
 from .routes import Key, once_of
 
 router = APIRouter(prefix="/reversals", route_class=Route)
@@ -46,7 +46,7 @@ def selected(wanted: schemas.SelectionRequest) -> Selection | None:
     """What a request selects; None for what a job has done. Raises Invalid where it doesn't say, or says it twice."""
     start = None if wanted.start is None else moment(wanted.start, "start")
     end = None if wanted.end is None else moment(wanted.end, "end")
-    filters = logs.Filters(wanted.user_id, start, end, wanted.model, tuple(wanted.types), wanted.search)
+    filters = logs.Filters(wanted.user_id, start, end, wanted.model, tuple(wanted.types), searched(wanted.search))
     if [not logs.shows_all(filters), wanted.ids is not None, wanted.job_id is not None].count(True) != 1:
         raise Invalid(N_("Say which entries: by filters, or ids, or job_id."), field="ids")
     if wanted.ids is not None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .errors import Forbidden, Frozen
+from .errors import Forbidden, FrozenActor
 from .i18n import N_
 
 SHELL_ID = "shell"
@@ -28,12 +28,12 @@ class Actor:
         if not self.is_admin:
             raise Forbidden(N_("Only an admin may do this. Ask one of your team's admins."))
         if self.is_frozen:
-            raise Frozen(self.user_id)
+            raise FrozenActor(self.user_id)
 
     def must_charge(self) -> None:
         self.must_end_holds()
         if self.is_frozen:
-            raise Frozen(self.user_id)
+            raise FrozenActor(self.user_id)
 
     def must_end_holds(self) -> None:
         """Whoever charges may settle and refund what is held, a frozen account as well."""

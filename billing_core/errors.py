@@ -81,6 +81,16 @@ class Frozen(Forbidden):
         )
 
 
+class FrozenActor(Forbidden):
+    """Whoever asks is frozen, whomever it is about."""
+
+    def __init__(self, user_id: str):
+        super().__init__(
+            N_("Your account {user_id} is frozen, so you may not do this. Ask an admin to unfreeze it."),
+            user_id=user_id,
+        )
+
+
 class NotFound(BillingError):
     status = 404
 

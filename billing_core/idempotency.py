@@ -92,6 +92,12 @@ def same(once: Once, known: K | None) -> K | None:
     return known
 
 
+def claim(tx: Transaction, once: Once) -> None:
+    """Keep the key for this request, which keeps its answers under keys of its parts. Raises Conflict."""
+    if earlier(tx, once) is None:
+        remember(tx, once)
+
+
 def remember(tx: Transaction, once: Once | None, *, entry_id: int | None = None, answer: Any = None) -> None:
     """Keep the answer for the next time."""
     if once is not None:

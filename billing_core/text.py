@@ -30,10 +30,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def safe(text: str) -> str:
-    """Text that no spreadsheet runs as a formula."""
-    return "'" + text if text.startswith(_FORMULA) else text
+    """Text that no spreadsheet runs as a formula. What begins as this would make of one gets one more, so that it can be told."""
+    return "'" + text if text.lstrip("'").startswith(_FORMULA) else text
 
 
 def unsafe(cell: str) -> str:
     """Text as it was before `safe`."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell

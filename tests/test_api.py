@@ -13,6 +13,7 @@ from conftest import NOON, SECOND, Clock
 from api import routes
 from billing_core import accounts, ledger, signin, stats
 from billing_core.actors import SHELL, Actor
+from billing_core.check import check
 from billing_core.database import Database
 from billing_core.errors import DatabaseUnavailable
 from billing_core.models import Account
@@ -278,6 +279,30 @@ def test_a_request_id_is_charged_once_wherever_it_comes(rich: Api) -> None:
     assert rich.send("POST", "/charges", json=sent).json() == first
     assert rich.post("/charge", once="call-1", **CALL)["id"] == first[0]["id"]
     assert rich.balance() == 999_640
+
+
+def test_whoever_asks_and_is_frozen_is_told_so_and_not_that_the_payer_is(rich: Api) -> None:
+    rich.db.write(accounts.add, "meter", "Meter", actor=SHELL, role="admin")
+    keys = [rich.key("meter", can) for can in ("admin", "charge")]
+    rich.db.write(accounts.change, "meter", actor=SHELL, status="frozen")
+    said = [
+        sentence(rich.send("GET", "/accounts", key=keys[0]), 403),
+        sentence(rich.send("POST", "/charge", key=keys[1], json=CALL), 403),
+    ]
+    assert said == ["Your account meter is frozen, so you may not do this. Ask an admin to unfreeze it."] * 2
+
+
+def test_a_batchs_key_is_no_other_requests(rich: Api) -> None:
+    """But for an item of its own that has it as well."""
+    assert "cost" in rich.send("POST", "/charges", once="k", json=[item(1)]).json()[0]
+    assert "“k”" in sentence(rich.send("POST", "/charge", once="k", json=CALL), 409)
+    assert rich.send("POST", "/charge", once="j", json=CALL).status_code == 200
+    assert "“j”" in sentence(rich.send("POST", "/charges", once="j", json=[item(2)]), 409)
+    own = [item(3) | {"request_id": "own"}]
+    first = rich.send("POST", "/charges", once="own", json=own).json()
+    assert rich.send("POST", "/charges", once="own", json=own).json() == first
+    assert rich.balance() == 1_000_000 - 3 * 180
+    assert not check(rich.db)
 
 
 def test_a_batch_longer_than_a_transaction_keeps_its_order(rich: Api, monkeypatch: pytest.MonkeyPatch) -> None:

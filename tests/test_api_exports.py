@@ -2,13 +2,14 @@
 
 import csv
 import io
+from datetime import UTC
 from typing import Any
 
 import pytest
 from billing_http import Api, sentence
 from conftest import NOON, SECOND
 
-from billing_core import accounts, pricing, signin
+from billing_core import accounts, pricing, signin, stats
 from billing_core.actors import SHELL
 from billing_core.database import Database
 
@@ -227,11 +228,35 @@ def test_the_audit_log_says_what_was_done_in_the_readers_language(api: Api) -> N
 
 
 def test_what_nobody_can_write_matches_nothing_that_breaks(api: Api) -> None:
-    for file in ("logs", "recharges"):
-        rows(api.send("GET", f"/export/{file}.csv?all=true&search=%00"))
+    for file in ("logs", "recharges", "accounts"):
+        answer = api.send("GET", f"/export/{file}.csv?search=%00" + ("" if file == "accounts" else "&all=true"))
+        assert "no letter that could be looked for" in sentence(answer, 422)
     for model in ("%00x", "%00", "%20", "%EF%BF%BF"):
         assert rows(api.send("GET", f"/export/logs.csv?all=true&model={model}")) == []
-    assert len(rows(api.send("GET", "/export/accounts.csv?search=%00"))) == 3
+
+
+def test_a_moment_is_meant_to_the_nanosecond(api: Api) -> None:
+    for n in (0, 500, 999, 1000):
+        call = {"user_id": "bob", "model_id": "a/m", "prompt_tokens": 1, "completion_tokens": 0, "allow_debt": True}
+        assert api.send("POST", "/charge", json=call | {"created_at": NOON - SECOND + n}).status_code == 200
+    moment = stats.iso(NOON - SECOND, UTC).removesuffix("+00:00")
+    for fraction, count in (("", 4), (".0000006", 2), (".000000999", 2), (",000001", 1), (".0000010000", None)):
+        answer = api.send("GET", f"/export/logs.csv?user_id=bob&type=deduct&start={moment}{fraction}Z")
+        if count is None:
+            assert "ISO 8601" in sentence(answer, 422)
+        else:
+            assert len(rows(answer)) == count, fraction
+
+
+@pytest.mark.parametrize("start", ["1970-01-01T00:00:00Z", "2300-01-01T00:00:00Z"])
+def test_a_moment_outside_of_time_is_told_what_there_is(api: Api, start: str) -> None:
+    said = sentence(api.send("GET", f"/export/logs.csv?all=true&start={start}"), 422)
+    assert said == "start must be a moment from 1970-01-02 to 2200-01-01."
+
+
+def test_days_before_there_were_any_are_told_so(api: Api) -> None:
+    said = sentence(api.send("GET", "/export/stats.csv?first=1969-01-01&last=1970-01-01"), 422)
+    assert "between the years 1990 and 2200" in said
 
 
 def test_a_long_file_comes_in_blocks_and_whole(api: Api) -> None:

@@ -172,6 +172,13 @@ def test_a_settle_charges_no_model_that_was_not_called(api: Api) -> None:
         ({"tiers": [{"above_prompt_tokens": 0, "input_price": 1, "output_price": 1}]}, "Tiers begin above"),
         ({"tiers": [{"above_prompt_tokens": 5, "input_price": 1}]}, "tiers"),
         ({"service_tiers": {"batch": 1001}}, "multiplier"),
+        ({"input_price": "1,234"}, "input_price must be a price"),
+        ({"input_price": " 5"}, "input_price must be a price"),
+        ({"tiers": [{"above_prompt_tokens": 5, "input_price": "x", "output_price": 1}]}, "tiers.0.input_price must be"),
+        (
+            {"tiers": [{"above_prompt_tokens": n, "input_price": 1, "output_price": 1} for n in range(1, 12)]},
+            "at most 10 tiers",
+        ),
         ({"service_tiers": {"Default": 2}}, "isn't the usual one"),
         ({"service_tiers": {"batch": 0.5, "BATCH ": 0.5}}, "stands there twice"),
     ],

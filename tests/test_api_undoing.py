@@ -98,8 +98,8 @@ def test_what_was_left_alone_is_told_in_the_readers_language(api: Api) -> None:
     ("status", "selection", "said"),
     [
         (422, {}, "Say which entries"),
-        (422, {"search": " \u3000"}, "Say which entries"),
-        (422, {"search": "\0"}, "Say which entries"),
+        (422, {"search": " \u3000"}, "no letter that could be looked for"),
+        (422, {"search": "\0", "user_id": "ann"}, "no letter that could be looked for"),
         (422, {"ids": ["2"], "user_id": "ann"}, "Say which entries"),
         (422, {"usr_id": "ann", "types": ["deduct"]}, "usr_id is no field of this request"),
         (422, {"types": ["charge"]}, "must be one of"),

@@ -19,7 +19,7 @@ from billing_core.actors import SHELL
 from billing_core.database import Database
 from billing_core.money import price_yuan, to_yuan
 from billing_core.rates import More, Tier
-from billing_core.text import safe
+from billing_core.text import safe, unsafe
 from billing_core.tokens import Extras, Tokens
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -213,3 +213,9 @@ def test_a_time_of_the_logs_is_written_as_in_any_other_file(ns: int, name: str) 
 def test_a_cell_of_the_logs_is_written_as_in_any_other_file(text: str, hao: int) -> None:
     written = b"".join(export.blocks(["a", "b", "c"], [[text, to_yuan(hao), hao]])).decode("utf-8-sig")
     assert written == f"a,b,c\r\n{export._cell(text)},{export._both(hao)}\r\n"
+
+
+@given(text=st.text(alphabet="'=+-@\t＝x", max_size=6))
+def test_what_is_made_safe_is_told_again(text: str) -> None:
+    assert unsafe(safe(text)) == text
+    assert not safe(text).startswith(("=", "+", "-", "@", "\t", "＝"))

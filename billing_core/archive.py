@@ -248,9 +248,10 @@ def _fill(
     progress: Progress,
 ) -> Archived:
     _must_be_empty(tx)
-    every, done = sum(table["rows"] for table in manifest["tables"].values()), 0
     try:
         with _readable(file):
+            archived, done = _archived(manifest), 0
+            every = sum(table["rows"] for table in manifest["tables"].values())
             for table in TABLES:
                 for rows in _rows(archive, table):
                     _insert(tx, table, rows)
@@ -263,8 +264,9 @@ def _fill(
     findings = check_within(tx)
     if findings:
         raise Invalid(_BROKEN, field="file", sentence=findings[0].told())
-    newest, archived = seals.newest(tx), _archived(manifest)
-    if (newest.hash if newest else seals.NOTHING_BEFORE) != archived.hash:
+    newest = seals.newest(tx)
+    here = (newest.number, newest.hash) if newest else (0, seals.NOTHING_BEFORE)
+    if here != (archived.seal, archived.hash):
         raise Invalid(_BROKEN, field="file", sentence=_OTHER_SEAL)
     if actor is not None:
         audit.note(tx, actor, "database.import", file.name, entries=archived.entries)

@@ -160,11 +160,14 @@ def preview(tx: Transaction, selection: Selection, *, actor: Actor) -> Preview:
     if not chosen:
         raise Invalid(undoing.NOTHING_SELECTED, field="selection")
     todo = [one for one in chosen if one.why_not is None]
-    by_price, by_account = _added(todo, "model", "price_id"), _added(todo, "account_id")
-    rates = {(one.row.model, one.row.price_id): one.rates for one in todo}
+    # Taken back, calls of one price may have come from several.
+    # Taken back, calls of one price may go back to several.
+    by = ("model", "price_id", *(("earlier_price_id",) if isinstance(selection, Back) else ()))
+    by_price, by_account = _added(todo, *by), _added(todo, "account_id")
+    rates = {tuple(getattr(one.row, name) for name in by): one.rates for one in todo}
     models = []
-    for (model, price_id), (entries, old, new) in sorted(by_price.items()):
-        after = rates[model, price_id]
+    for key, (entries, old, new) in sorted(by_price.items()):
+        after, (model, price_id) = rates[key], key[:2]
         assert after is not None
         models.append(OnModel(model, entries, old, new, pricing.charged_at(tx, price_id), after))
     changes = [

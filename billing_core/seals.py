@@ -95,7 +95,7 @@ class Names:
 def hash_of(before: str, entries: Iterable[list[Any]]) -> str:
     """The hash of the seal that closes these entries (each in its canonical form) after the seal with the hash `before`."""
     text = json.dumps(list(entries), separators=(",", ":"), default=repr)  # repr: what can't be in an honest ledger
-    return hashlib.sha256((before + text).encode("ascii")).hexdigest()
+    return hashlib.sha256(f"{before}{text}".encode("ascii", "replace")).hexdigest()
 
 
 def newest(tx: Transaction) -> Seal | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import sums_reference
 from conftest import Clock
 
-from billing_core import accounts, idempotency, ledger, pricing, seals, stretches, sums
+from billing_core import accounts, idempotency, ledger, pricing, repricing, seals, stretches, sums
 from billing_core import check as check_module
 from billing_core.actors import SHELL
 from billing_core.check import APPEND_ONLY, VERSIONED, check
@@ -165,6 +165,11 @@ CASES: list[tuple[Sequence[str], str, Any, str]] = [
     (["UPDATE usage_sum SET cost = cost + 1 WHERE kind = 3"], "usage_sum", None, "by -0.0001 元 and 0 entries"),
     (["DELETE FROM usage_sum WHERE kind = 3 AND length = 96"], "usage_sum", None, "for 1 day from .* entries that are no calls"),
     ([SET + "created_at_ns = created_at_ns - 900000000000 WHERE id = 2"], "usage_sum", None, "differs by"),
+    *(([f"{SET}{column} = {other} WHERE id = {id}"], "entry", id, "something that can't be in its place")
+      for column, other, id in (
+        ("reverses_id", 13, 2), ("reverses_id", 1, 13), ("precharge_id", 12, 2), ("precharge_id", 12, 9), ("precharge_id", 12, 1),
+        ("reprices_id", 2, 12), ("reprices_id", 2, 6), ("reprices_id", 2, 9), ("model_id", 1, 1), ("price_id", 1, 13),
+        ("prompt_tokens", 0, 1), ("model_id", "NULL", 9), ("price_id", 1, 11))),
 ]  # fmt: skip
 
 
@@ -275,7 +280,7 @@ def name_of(row: Any) -> str:
 
 
 def test_every_kind_of_sum_is_there_to_be_checked(used: Database) -> None:
-    assert len(one_of_each(used)) == 13 + 2 * 15 + 4
+    assert len(one_of_each(used)) == 15 + 2 * 17 + 4
     for name in sums.SUMS:
         assert any(getattr(row, name) for row in one_of_each(used)), name
 
@@ -537,6 +542,65 @@ def test_a_trigger_that_does_nothing_is_named(books: Database) -> None:
     else:
         run(books, "ALTER TABLE entry DISABLE TRIGGER entry_never_changes")
     assert [at for at, _, _ in found(books)] == ["trigger"]
+
+
+def test_a_trigger_that_only_looks_like_it_is_named(books: Database) -> None:
+    """What it says stands there, and does nothing."""
+    if books.is_sqlite:
+        run(
+            books,
+            "DROP TRIGGER entry_no_update", "DROP TRIGGER price_insert_version",
+            "CREATE TRIGGER entry_no_update BEFORE UPDATE ON entry BEGIN SELECT RAISE(ABORT, 'a row of entry never changes') WHERE 0; END",
+            "CREATE TRIGGER price_insert_version AFTER INSERT ON price BEGIN UPDATE price_version SET version = version; END",
+        )  # fmt: skip
+        assert [id for _, id, _ in found(books)] == ["entry_no_update", "price_insert_version"]
+    else:
+        run(books, "CREATE OR REPLACE FUNCTION never_changes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF false THEN "
+            "RAISE EXCEPTION 'a row of %% never changes', TG_TABLE_NAME; END IF; RETURN NULL; END $$")  # fmt: skip
+        assert {at for at, _, _ in found(books)} == {"trigger"}
+
+
+def test_a_history_of_prices_that_was_changed_is_named(books: Database, clock: Clock) -> None:
+    price = books.write(pricing.set_price, MODEL, 5_000_000, 5_000_000, actor=SHELL)
+    clock.forward(seconds=60)
+    charge = books.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL).entry_id
+    assert not check(books)
+    began = f"{price.valid_from_ns}"
+    tamper(books, f"INSERT INTO price_withdrawal (price_id, created_at_ns) VALUES ({price.id}, {began} + 1)")
+    assert found(books) == [("price", price.id, f"Price {price.id} was withdrawn after it had begun to count.")]
+    tamper(
+        books, "DELETE FROM price_withdrawal", f"UPDATE price SET valid_from_ns = {clock() + 1} WHERE id = {price.id}"
+    )
+    assert found(books) == [("entry", charge, f"Entry {charge} was charged at a price that began to count only later.")]
+
+
+def test_an_item_of_a_job_at_another_models_price_is_named(books: Database) -> None:
+    charge = books.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL).entry_id
+    books.write(pricing.set_price, MODEL, 5_000_000, 5_000_000, actor=SHELL)
+    other = books.write(pricing.set_price, "other/model", 0, 0, actor=SHELL).id
+    seen = books.read(repricing.preview, [charge], actor=SHELL).seen
+    books.write(repricing.start, [charge], "wrong", actor=SHELL, seen=seen)
+    assert not check(books)
+    run(books, f"UPDATE reversal_item SET price_id = {other}")
+    assert found(books) == [
+        ("reversal_item", f"1/{charge}", f"Item 1/{charge} of a job names a price of another model.")
+    ]
+
+
+@pytest.mark.parametrize(("table", "column"), [("entry", "remark"), ("account", "user_id"), ("model", "name")])
+def test_text_that_is_none_is_told(books: Database, table: str, column: str) -> None:
+    if books.is_sqlite:
+        tamper(books, f"UPDATE {table} SET {column} = CAST(x'ff' AS TEXT) WHERE id = 1")
+        assert any(at == "database" and "text that is none" in text for at, _, text in found(books))
+
+
+def test_a_seal_whose_hash_is_no_text_is_named(books: Database) -> None:
+    if books.is_sqlite:
+        seals.close(books, everything=True)
+        books.write(ledger.charge, "ann", MODEL, Tokens(10, 10), actor=SHELL)
+        seals.close(books, everything=True)
+        tamper(books, "UPDATE seal SET hash = x'ff' WHERE number = 1")
+        assert ("seal", 1) in [(at, id) for at, id, _ in found(books)]
 
 
 def test_a_trigger_of_another_kind_is_no_trigger(postgres_database: str) -> None:

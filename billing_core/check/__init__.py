@@ -9,6 +9,7 @@ second pass beside it, so that memory stays bounded.
 """
 
 import secrets
+import sqlite3
 from collections.abc import Callable
 
 import sqlalchemy as sa
@@ -52,8 +53,24 @@ def _snapshot(
 
 def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     """With a `url`, in parts where that helps: other processes see only what is committed."""
-    total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     found = Findings()
+    try:
+        _look(tx, url, progress, found)
+    except (sqlite3.OperationalError, sa.exc.OperationalError) as error:
+        if "decode" not in str(error):
+            raise
+        said = str(getattr(error, "orig", error))
+        found.note(
+            "database",
+            None,
+            N_("The database holds text that is none, so that the rest can't be read: {said}"),
+            said=said,
+        )
+    return found
+
+
+def _look(tx: Transaction, url: str | None, progress: Progress, found: Findings) -> None:
+    total = int(tx.connection().scalar(sa.text("SELECT max(id) FROM entry")) or 0)
     salt, busy, noted = secrets.randbits(61), busy_accounts(tx), newest(tx)
     if url and total >= parts.IN_PARTS_FROM:
         walked, kept = parts.walk_in_parts(tx, found, url, total, salt, busy, noted, progress)
@@ -75,4 +92,3 @@ def _check(tx: Transaction, url: str | None, progress: Progress) -> Findings:
     if sums_differ and not found:  # text in a column of numbers is 0 to SQLite
         found.note("usage_sum", None, N_("The sums of usage hold something that can't be in its place."))
     progress(found.entries, found.entries)
-    return found

@@ -15,6 +15,7 @@ from .findings import Findings
 from .reading import each_row, yuan
 from .walk import Sums
 
+_OUT_OF_PLACE = N_("Entry {id} holds something that can't be in its place.")
 APPEND_ONLY = ("entry", "price", "price_change", "price_withdrawal", "price_rule", "seal", "audit")
 VERSIONED = ("model", "price", "price_withdrawal", "price_rule", "setting")
 """The tables whose changes change `price_version`."""
@@ -46,21 +47,28 @@ class _Triggers(NamedTuple):
     changes: Sequence[str]
     sqlite_name: str
     sqlite: str
-    """What it says."""
+    """What it does, after its name."""
     postgres_name: str
     when: int
     """When it acts: 2 before; 4 an insert, 8 a delete, 16 an update, 32 a truncate."""
     function: str
-    """What its function says, for LIKE."""
+    """What its function does."""
 
 
 _REFUSING = _Triggers(
-    APPEND_ONLY, ("UPDATE", "DELETE"), "no_{}", "BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT",
-    "never_changes", 2 + 8 + 16 + 32, "%RAISE EXCEPTION 'a row of%",
+    APPEND_ONLY, ("UPDATE", "DELETE"), "no_{}",
+    "BEFORE {change} ON {table} BEGIN SELECT RAISE(ABORT, 'a row of {table} never changes'); END",
+    "never_changes", 2 + 8 + 16 + 32, "BEGIN RAISE EXCEPTION 'a row of % never changes', TG_TABLE_NAME; END",
 )  # fmt: skip
 _TELLING = _Triggers(
-    VERSIONED, ("INSERT", "UPDATE", "DELETE"), "{}_version", "AFTER {change} ON {table} BEGIN UPDATE price_version SET version",
-    "version", 2 + 4 + 8 + 16 + 32, "%price_version SET version%",
+    VERSIONED, ("INSERT", "UPDATE", "DELETE"), "{}_version",
+    "AFTER {change} ON {table} BEGIN UPDATE price_version SET version = random(); END",
+    "version", 2 + 4 + 8 + 16 + 32,
+    "BEGIN IF EXISTS (SELECT FROM pg_class WHERE relowner <> (SELECT oid FROM pg_roles WHERE rolname = current_user) "
+    "AND oid IN (TG_RELID, format('%I.price_version', TG_TABLE_SCHEMA)::regclass)) "
+    "THEN RAISE EXCEPTION '% or price_version belongs to somebody else', TG_TABLE_NAME; END IF; "
+    "EXECUTE format('UPDATE %I.price_version SET version = hashtextextended(gen_random_uuid()::text, 0)', TG_TABLE_SCHEMA); "
+    "RETURN NULL; END",
 )  # fmt: skip
 
 
@@ -88,11 +96,11 @@ def _missing(tx: Transaction, kind: _Triggers) -> list[str]:
             for table in kind.tables
             for change in kind.changes
         }
-        return [name for name, sql in wanted.items() if sql not in there.get(name, "")]
+        return [name for name, does in wanted.items() if there.get(name) != f"CREATE TRIGGER {name} {does}"]
     query = (
         "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid "
         "WHERE t.tgrelid = to_regclass(replace(t.tgname, ?, '')) AND t.tgtype & ? = ? "
-        "AND t.tgqual IS NULL AND t.tgenabled IN ('O', 'A') AND p.prosrc LIKE ?"
+        "AND t.tgqual IS NULL AND t.tgenabled IN ('O', 'A') AND btrim(p.prosrc) = ?"
     )
     found = {name for (name,) in tx.rows(query, (f"_{kind.postgres_name}", kind.when, kind.when, kind.function))}
     return [name for table in kind.tables if (name := f"{table}_{kind.postgres_name}") not in found]
@@ -132,7 +140,7 @@ _NAMING = """
 SELECT e.id, e.account_id AS a_id, e.type, e.amount, e.cost, e.model_id, e.price_id, e.precharge_id, e.reverses_id,
     e.created_at_ns, p.account_id AS p_account, p.type AS p_type, p.cost AS p_cost, p.model_id AS p_model,
     p.price_id AS p_price, h.ended_by, h.expires_at_ns, own.held,
-    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount,
+    r.account_id AS r_account, r.type AS r_type, r.cost AS r_cost, r.amount AS r_amount, r.model_id AS r_model,
     CASE WHEN e.reprices_id IS NOT NULL THEN (
         SELECT max(u.id) FROM entry o JOIN entry u ON u.reverses_id = o.id
         WHERE o.id = e.reprices_id AND o.type IN ('deduct', 'settle') AND o.account_id = e.account_id AND u.id < e.id
@@ -153,7 +161,7 @@ def _entries_that_name_others(tx: Transaction, found: Findings) -> None:
         try:
             _RULES[row.type](found, row)
         except (TypeError, KeyError):
-            found.note("entry", row.id, N_("Entry {id} holds something that can't be in its place."))
+            found.note("entry", row.id, _OUT_OF_PLACE)
 
 
 def _repriced(found: Findings, row: Any) -> None:
@@ -198,6 +206,8 @@ def _reversal(found: Findings, row: Any) -> None:
     if (row.cost, row.amount) != (-consumed, amount):
         found.note("entry", row.id, N_("Entry {id} does not undo exactly what entry {reverses_id} did."),
                    reverses_id=row.reverses_id)  # fmt: skip
+    if (row.model_id, row.price_id) != (row.r_model, None):
+        found.note("entry", row.id, _OUT_OF_PLACE)
 
 
 @dataclass(slots=True)
@@ -259,6 +269,17 @@ _LOOSE_ENDS = (
      "ORDER BY reverses_id", N_("Entry {id} has been reversed more than once.")),
     ("entry", "SELECT precharge_id FROM entry WHERE precharge_id IS NOT NULL GROUP BY precharge_id "
      "HAVING count(*) > 1 ORDER BY precharge_id", N_("Precharge {id} has ended more than once.")),
+    ("entry", "SELECT id FROM entry WHERE reverses_id IS NOT NULL AND type <> 'reversal' ORDER BY id", _OUT_OF_PLACE),
+    ("entry", "SELECT id FROM entry WHERE reprices_id IS NOT NULL AND type <> 'deduct' ORDER BY id", _OUT_OF_PLACE),
+    ("entry", "SELECT id FROM entry WHERE precharge_id IS NOT NULL AND type NOT IN ('settle', 'refund', 'expire') ORDER BY id",
+     _OUT_OF_PLACE),
+    ("entry", "SELECT id FROM entry WHERE type = 'recharge' AND coalesce(model_id, price_id, prompt_tokens, completion_tokens) "
+     "IS NOT NULL ORDER BY id", _OUT_OF_PLACE),
+    ("price", "SELECT p.id FROM price_withdrawal w JOIN price p ON p.id = w.price_id WHERE w.created_at_ns >= p.valid_from_ns "
+     "ORDER BY p.id", N_("Price {id} was withdrawn after it had begun to count.")),
+    ("reversal_item", "SELECT i.job_id || '/' || i.entry_id FROM reversal_item i JOIN entry e ON e.id = i.entry_id "
+     "JOIN price p ON p.id = i.price_id WHERE p.model_id <> e.model_id ORDER BY i.job_id, i.entry_id",
+     N_("Item {id} of a job names a price of another model.")),
     ("idempotency", "SELECT i.scope || '/' || i.key FROM idempotency i LEFT JOIN entry e ON e.id = i.entry_id "
      "WHERE i.entry_id IS NOT NULL AND e.id IS NULL ORDER BY i.scope, i.key",
      N_("The idempotency key {id} names an entry that isn't there.")),

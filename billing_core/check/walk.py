@@ -73,6 +73,7 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
     names = seals.Names.read(tx)
     prices = tx.connection().execute(sa.select(PRICES)).all()
     rates = {row.id: (row.model_id, counts) for row in prices if (counts := _rates(row)) is not None}
+    starts = {row.id: row.valid_from_ns for row in prices if row.source == "database"}
     if part.after:
         before = tx.connection().execute(sa.text(_BALANCES_BEFORE.format(after=part.after)))
         sums = {row[0]: Sums(row[1]) for row in before if row[1] is not None}
@@ -124,6 +125,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                 else:
                     weight = weigh(*of_other(recharged(type, model_id, amount)))
                     used += weight * sketch.other(account_id, created_at_ns)
+                if price_id in starts and starts[price_id] > (recorded_at_ns or created_at_ns) and reprices_id is None:
+                    found.note("entry", id, N_("Entry {id} was charged at a price that began to count only later."))
                 if type == "deduct":
                     if amount != -cost or cost < 0:
                         found.note("entry", id, N_("Entry {id} is a charge that takes another amount than its cost."))
@@ -146,6 +149,8 @@ def walk(tx: Transaction, part: Part, progress: Callable[[int], None]) -> Walked
                 KeyError,
                 ValueError,
                 AttributeError,
+                RecursionError,
+                MemoryError,
                 Invalid,
             ):  # SQLite keeps text in a column of numbers, if somebody puts it there
                 if type == "deduct" and None in (prompt, cached, creation, completion, reasoning):
@@ -201,7 +206,7 @@ def _close(found: Findings, seal: Seal, before: str, stretch: list[list[Any]]) -
 def _rates(row: Any) -> Rates | None:
     try:
         return rates_of(row)
-    except (ValueError, TypeError, AttributeError, Invalid):  # not written by the app
+    except (ValueError, TypeError, AttributeError, RecursionError, Invalid):  # not written by the app
         return None
 
 

@@ -182,7 +182,10 @@ def entries(db: Database, statement: Statement) -> Iterator[list[Any]]:
         for row in rows:
             if any(type(row[place]) is not int for place in _COUNTS if row[place] is not None):
                 raise Unreadable(row.id)
-            yield shown(statement.names.canonical(row))
+            entry = shown(statement.names.canonical(row))
+            if any(type(micro) is not int for micro in (entry[_PRICE] or ())[1:5] if micro is not None):
+                raise Unreadable(row.id)
+            yield entry
         after = rows[-1].id
 
 

@@ -111,7 +111,7 @@ def _csv(text: str) -> Claimed:
         head[name] = unsafe(head[name])
     if len(table) - 1 < _checked(head)["entries"]:
         raise ValueError
-    return Claimed(head, None, None, [value for _name, value in rows[:end]], table)
+    return Claimed(head, None, None, [cell for row in rows[:end] for cell in row], table)
 
 
 def written(row: Iterable[Any]) -> list[str]:

@@ -120,7 +120,7 @@ def _compare(db: Database, claimed: Claimed, now: Statement) -> None:
     _balance(opening, said["opening_balance_hao"], now.opening)
     if claimed.rows is None:
         _shown(claimed.shown, ((entry, written(row)) for entry, row in csv_table(now, noted())))
-        top = [written([value])[0] for _name, value in csv_top(now)]
+        top = [cell for name, value in csv_top(now) for cell in (name, *written([value]))]
     else:
         _entries(claimed.rows, noted())
         top = [text for _label, text in facts(now, claimed.language or "en")]

@@ -358,6 +358,8 @@ def test_an_archive_that_was_changed_is_refused(db: Database, packed: Path, chan
         (edit("entry.ndjson", "[1,1,", "[1,99,"), "so nothing was imported."),
         (amount_of_an_entry, "so nothing was imported. Seal 1 no longer fits"),
         (last_line_of_entries, "so nothing was imported."),
+        (edit("manifest.json", '"number": 1', '"number": 43'), "Its newest seal is not the one that its manifest names."),
+        (edit("manifest.json", '"seal"', '"deal"'), DAMAGED),
         (edit("manifest.json", '"hash": "', '"hash": "0'), "Its newest seal is not the one that its manifest names."),
     ],
 )  # fmt: skip

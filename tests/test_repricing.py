@@ -363,6 +363,18 @@ def test_a_repricing_is_taken_back_by_another(db: Database, bob: str) -> None:
     assert not check(db)
 
 
+def test_what_would_be_taken_back_is_shown_price_by_price(db: Database, bob: str) -> None:
+    """Calls that cost the same now, and go back to what each cost before."""
+    for yuan in (10, 15):
+        cost_now(db, yuan)
+        charge(db)
+    cost_now(db, 20)
+    shown = preview(db, Back(reprice(db).id))
+    assert [(one.entries, one.old, one.new, one.before.input, one.after.input) for one in shown.models] == [
+        (1, 200, 100, 20 * PRICE, 10 * PRICE), (1, 200, 150, 20 * PRICE, 15 * PRICE),
+    ]  # fmt: skip
+
+
 def test_only_a_repricing_is_taken_back_so_and_a_reversal_by_reversing(db: Database, bob: str) -> None:
     (call, other) = charge(db, times=2)
     cost_now(db, 4)

@@ -192,13 +192,24 @@ def test_a_row_that_is_gone_from_the_database_is_named(june: Database, format: s
     assert "Entry 5 is in the statement, but the ledger has no such entry" in said(june, file)
 
 
-def test_what_is_no_number_in_the_database_is_found(june: Database) -> None:
+@pytest.mark.parametrize("change", ["entry SET cost = 'x' WHERE id = 5", "price SET input = 'x', cache_read = 'x'"])
+def test_what_is_no_number_in_the_database_is_found(june: Database, change: str) -> None:
     if not june.is_sqlite:
         return  # Postgres takes none
     files = [made(june, format) for format in statement.FORMATS]
-    tamper(june, "UPDATE entry SET cost = 'x' WHERE id = 5")
+    tamper(june, "DROP TRIGGER price_no_update", f"UPDATE {change}")
     for file in files:
-        assert said(june, file).startswith("Entry 5 can't be read in the ledger: it was changed.")
+        assert re.match(r"Entry [35] can't be read in the ledger: it was changed\.", said(june, file)), said(june, file)
+
+
+def test_the_labels_of_a_csv_statement_are_compared_as_well(june: Database) -> None:
+    file = made(june, "csv")
+    names = (b"opening_balance_yuan", b"closing_balance_yuan")
+    swapped = file.replace(names[0], b"?").replace(names[1], names[0]).replace(b"?", names[1])
+    assert swapped != file
+    said_now = "The statement says “closing_balance_yuan” where the ledger has “opening_balance_yuan”"
+    assert said_now in said(june, swapped)
+    assert "“any_text”" in said(june, file.replace(names[1], b"any_text"))
 
 
 @FORMATS

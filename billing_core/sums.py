@@ -2,7 +2,7 @@
 
 A period is `length` quarters of an hour. Of every model, whoever used it, periods of 15 minutes, 4 and 8 hours, a day and 8
 days are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and
-64 days, and only where an account made BUSY_CALLS calls within those 8 days, of an hour, 4 hours, 8 hours and a day as well:
+64 days, and only where an account made BUSY_CALLS calls within those 8 days, of 1, 2, 4 and 8 hours and a day as well:
 whoever makes fewer has few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are
 counted as an account's use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
 
@@ -29,9 +29,13 @@ LONG = 768
 """8 days, in which an account is busy or isn't."""
 KEPT = {MODEL: (LONG, 96, 32, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16), BOTH: (8 * LONG, LONG)}
 """The lengths that are always kept of what was used, and of an account's other entries."""
-BUSY = (96, 32, 16, 4)
+BUSY = (96, 32, 16, 8, 4)
 """And of BOTH for a busy account, within periods of LONG in which it is one."""
-UNDONE = {MODEL: (LONG, 96, 32, 16, 1), ACCOUNT: (8 * LONG, LONG, 96, 16, 1), BOTH: (8 * LONG, LONG, 96, 32, 16, 4, 1)}
+UNDONE = {
+    MODEL: (LONG, 96, 32, 16, 1),
+    ACCOUNT: (8 * LONG, LONG, 96, 16, 1),
+    BOTH: (8 * LONG, LONG, 96, 32, 16, 8, 4, 1),
+}
 """The lengths that are kept of what reversals undid."""
 BUSY_CALLS = 2048
 """An account is busy in a period of LONG from so many calls on: `calls` of its sum of ACCOUNT, of kind USED."""
@@ -413,11 +417,10 @@ class _Reading:
         where that is False."""
         is_kind, of = _OF_KIND[self._kind]
         self._add(
-            sign, [(place, start * QUARTER_NS, end * QUARTER_NS) for place, start, end in spans if start < end],
-            "start, until", ("a.id", "e.model_id"), [of.get(name, f"e.{name}") for name in self._columns],
+            sign, [span for span in spans if span[1] < span[2]], "start, until", ("a.id", "e.model_id"), [of.get(name, f"e.{name}") for name in self._columns],
             " CROSS JOIN account a", "entry e",
-            f"e.account_id = a.id AND e.created_at_ns >= start AND e.created_at_ns < until AND {is_kind}{_among('e.model_id', self._models)}",
-            _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG * QUARTER_NS}', 'a.id')}"),
+            f"e.account_id = a.id AND e.created_at_ns >= start * {QUARTER_NS} AND e.created_at_ns < until * {QUARTER_NS} AND {is_kind}{_among('e.model_id', self._models)}",
+            _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG}', 'a.id')}"),
         )  # fmt: skip
 
     def open(self, sign: int, spans: Sequence[_Span], called: Sequence[_Span], called_if_idle: Sequence[_Span]) -> None:
@@ -466,25 +469,26 @@ class _Reading:
         self._pieces.append(f"{piece}(place, {names}) AS (VALUES {_values(pieces)})")
         account, model = of
         key = f"place * {_APART} + {account if self._of == ACCOUNT else model}"
-        whose = account if self._one is None else self._one
+        whose = f"{account} AS whose, " if self._one is None else ""
         columns = ", ".join(f"{'-' if sign < 0 else ''}{one} AS n{place}" for place, one in enumerate(numbers))
         source = looked_up(self._tx, f"{piece}{joined}", table, which)
-        self._parts.append(f"SELECT {key} AS number, {whose} AS whose, {columns} FROM {source}{where}")
+        self._parts.append(f"SELECT {key} AS number, {whose}{columns} FROM {source}{where}")
 
     def found(self) -> Found:
         """All of it added up."""
         found: Found = {}
         if self._parts:
             numbers = ", ".join(f"CAST(sum(n{place}) AS BIGINT)" for place in range(len(self._columns)))
-            by = "1, 2" if self._one is None else "1"
+            by = ", whose" if self._one is None else ""
             rows = self._tx.rows(
-                f"WITH {', '.join(self._pieces)} SELECT number, {'whose' if self._one is None else self._one}, {numbers} "
-                f"FROM ({' UNION ALL '.join(self._parts)}) AS part GROUP BY {by}"
+                f"WITH {', '.join(self._pieces)} SELECT number / {_APART}, {'whose' if self._one is None else self._one}, "
+                f"number % {_APART}, {numbers} "
+                f"FROM ({' UNION ALL '.join(self._parts)}) AS part GROUP BY number{by}"
             )
             if self._of == ACCOUNT:
-                found = {(row[0] // _APART, row[0] % _APART, 0): row[2:] for row in rows}
+                found = {(row[0], row[2], 0): row[3:] for row in rows}
             else:
-                found = {(row[0] // _APART, row[1], row[0] % _APART): row[2:] for row in rows}
+                found = {row[:3]: row[3:] for row in rows}
         for key, more in self._open.items():
             plus(found, key, more)
         return found

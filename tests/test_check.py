@@ -280,7 +280,7 @@ def name_of(row: Any) -> str:
 
 
 def test_every_kind_of_sum_is_there_to_be_checked(used: Database) -> None:
-    assert len(one_of_each(used)) == 15 + 2 * 17 + 4
+    assert len(one_of_each(used)) == 16 + 2 * 18 + 4
     for name in sums.SUMS:
         assert any(getattr(row, name) for row in one_of_each(used)), name
 

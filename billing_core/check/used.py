@@ -288,6 +288,7 @@ def _what(of: int, account: object, model: object) -> BillingError:
 _LENGTHS = {
     1: N_("15 minutes"),
     4: N_("1 hour"),
+    8: N_("2 hours"),
     16: N_("4 hours"),
     32: N_("8 hours"),
     96: N_("1 day"),

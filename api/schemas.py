@@ -644,7 +644,9 @@ class RepricingsPreview(BaseModel):
     prices: str = Field(description="A fingerprint of the prices that count now.")
     old: int = Field(description="毫 that the calls cost.")
     new: int = Field(description="毫 that they will cost.")
-    left_alone: dict[str, int] = Field(description="How many are not: reversed (already), same_cost, or no_call.")
+    left_alone: dict[str, int] = Field(
+        description="How many are not: reversed (already), same_cost, no_call, or too_much (for an entry)."
+    )
     models: list[RepricedModel] = Field(description="What it does to each model's calls, by name and price.")
     accounts: list[RepricedAccount] = Field(description="What it does to each account, by id.")
 

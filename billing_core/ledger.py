@@ -305,8 +305,8 @@ class _Batch:
                 return
         at = _call_time(tx, item.created_at_ns)  # after that: the clock may have been set back since the first time
         moment = min(at, tx.now_ns)  # a price that is planned may still be withdrawn
-        calls = [(model, tokens, _bounded(prices.at(model, moment).cost(tokens))) for model, tokens in used]
-        cost = calls[0][2] if len(calls) == 1 else _bounded(sum(call[2] for call in calls))
+        calls = [(model, tokens, bounded(prices.at(model, moment).cost(tokens))) for model, tokens in used]
+        cost = calls[0][2] if len(calls) == 1 else bounded(sum(call[2] for call in calls))
         account = self._accounts.get(item.user_id)
         if account is None:
             raise UnknownAccount(item.user_id)
@@ -411,7 +411,7 @@ def precharge(
         return known
     account = _lock(tx, user_id, once)
     model_id, rates = pricing.to_charge(tx, model, tx.now_ns)
-    held = _bounded(rates.most(expected))
+    held = bounded(rates.most(expected))
     _must_cover(account, user_id, held)
     balance, uses = _move(tx, account, -held), _uses(tx, [account])
     entry = _write(
@@ -450,10 +450,10 @@ def settle(
     if tier_of_hold and (asked_for := extras_from(held.extras)) is not None:
         tokens = tokens and _in_tier(tokens, asked_for.service_tier)
         used = [(name, _in_tier(counts, asked_for.service_tier)) for name, counts in used]
-    cost = 0 if tokens is None else _bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
+    cost = 0 if tokens is None else bounded(pricing.charged_at(tx, held.price_id).cost(tokens))
     prices = pricing.InForce(tx)
     calls = _priced(tx, prices, used)
-    in_all = _bounded(cost + sum(call.cost for call in calls))
+    in_all = bounded(cost + sum(call.cost for call in calls))
     _move(tx, account, held.cost - in_all, consumed=in_all)
     balance, uses = account.balance + held.cost - cost, _uses(tx, [account])
     if tokens is None:
@@ -591,7 +591,7 @@ def reprice(
             field="price_id", price_id=price_id, entry_id=entry_id,
         )  # fmt: skip
     tokens, asked = counted(entry), _upstream(entry)
-    cost = _bounded(pricing.charged_at(tx, price_id).cost(tokens))
+    cost = bounded(pricing.charged_at(tx, price_id).cost(tokens))
     if cost == entry.cost:
         raise Conflict(COSTS_THE_SAME, entry_id=entry_id)
     uses = _uses(tx, [account])
@@ -743,7 +743,8 @@ def _call_time(tx: Transaction, created_at_ns: int | None) -> int:
     return created_at_ns
 
 
-def _bounded(cost: Hao) -> Hao:
+def bounded(cost: Hao) -> Hao:
+    """A cost that an entry can hold. Raises Invalid."""
     if cost > MAX_HAO:
         raise Invalid(N_("The call would cost more than any entry can hold. Check the token counts."), field="tokens")
     return cost
@@ -766,7 +767,7 @@ def _priced(tx: Transaction, prices: InForce, used: Iterable[tuple[str, Tokens]]
     for name, tokens in used:
         number, rates = prices.kept(name, tx.now_ns)
         asked = prices.upstream(name, tokens, tx.now_ns)
-        calls.append(_Priced(number, rates.price_id, tokens, _bounded(rates.cost(tokens)), asked))
+        calls.append(_Priced(number, rates.price_id, tokens, bounded(rates.cost(tokens)), asked))
     return calls
 
 

@@ -40,11 +40,12 @@ class Back:
 
 Selection = undoing.Selection | Back
 
-NO_CALL, THE_SAME = "no_call", "same_cost"
+NO_CALL, THE_SAME, TOO_MUCH = "no_call", "same_cost", "too_much"
 WHY_NOT = {
     REVERSED: undoing.WHY_NOT[REVERSED],
     NO_CALL: N_("no charges of calls"),
     THE_SAME: N_("cost the same at the price that counts now"),
+    TOO_MUCH: N_("would cost more than any entry can hold"),
 }
 """Why entries of a selection are left alone."""
 
@@ -232,7 +233,10 @@ def _one(row: Any, rates_of: Callable[[Any], Rates]) -> _Chosen:
     if row.reversed_by is not None:
         return _Chosen(row, None, 0, REVERSED, Conflict(ledger.REVERSED_ALREADY, entry_id=row.id))
     rates = rates_of(row)
-    cost = rates.cost(ledger.counted(row))
+    try:
+        cost = ledger.bounded(rates.cost(ledger.counted(row)))
+    except Invalid as error:
+        return _Chosen(row, None, 0, TOO_MUCH, error)
     if cost == row.cost:
         return _Chosen(row, rates, cost, THE_SAME, Conflict(ledger.COSTS_THE_SAME, entry_id=row.id))
     return _Chosen(row, rates, cost)

@@ -317,7 +317,7 @@ def used(
     newest, longest = _newest(tx, kind), KEPT[of][0]
     own, others = _apart([(start // QUARTER_NS, end // QUARTER_NS) for start, end in spans], SHARED[of])
     reading = _Reading(tx, columns, of, accounts, models, kind)
-    kinds = () if undone is None else (undone,)
+    kinds, asked = () if undone is None else (undone,), []
     for sign, some in ((1, own), (-1, others)):
         # After an end that nothing comes after, a long period says the same.
         quarters = [(place, start, -(-end // longest) * longest if end > newest else end) for place, start, end in some]
@@ -336,8 +336,8 @@ def used(
         reading.sums(sign, sums, (kind, *kinds))
         if kinds:
             reading.sums(sign, _cut(rest, (1,))[0], kinds)
-        reading.open(sign, quarters, rest, middles)
-    return reading.found()
+        asked.append((sign, quarters, rest, middles))
+    return reading.found(asked)
 
 
 def _apart(spans: Sequence[tuple[int, int]], lengths: Sequence[int]) -> tuple[list["_Span"], list["_Span"]]:
@@ -373,6 +373,9 @@ def _newest(tx: Transaction, kind: int) -> int:
 Found = dict[tuple[int, int, int], Sequence[int]]
 """Sums by the place of a span, an account and a model."""
 _Span = tuple[int, int, int]
+_Asked = tuple[int, Sequence[_Span], Sequence[_Span], Sequence[_Span]]
+"""Whether spans are added (1) or taken off (-1), and the spans; those within which all calls have been read; and those within
+which the calls of accounts that aren't busy have been."""
 _APART = 2**40
 """More than there are accounts or models: place × _APART + number is both in one, which SQLite sorts more quickly than two."""
 _IS_BUSY = (
@@ -401,7 +404,6 @@ class _Reading:
             self._one = accounts[0] if accounts is not None and len(accounts) == 1 else None
         self._pieces: list[str] = []
         self._parts: list[str] = []
-        self._open: Found = {}
 
     def sums(self, sign: int, periods: Sequence[_Span], kinds: tuple[int, ...]) -> None:
         """Add (`sign` 1) or take off (-1) what the sums of periods (place, length, period) hold."""
@@ -423,38 +425,6 @@ class _Reading:
             _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG}', 'a.id')}"),
         )  # fmt: skip
 
-    def open(self, sign: int, spans: Sequence[_Span], called: Sequence[_Span], called_if_idle: Sequence[_Span]) -> None:
-        """The same of what is open within spans, but where its calls are: within `called`, and within `called_if_idle` those of
-        accounts that aren't busy."""
-        if not spans:
-            return
-        account, model, busy, by = "account_id", "model_id", "TRUE", " GROUP BY 1, 3, 4"
-        numbers = ", ".join(f"CAST(sum({sign} * {name}) AS BIGINT)" for name in self._columns)
-        if self._of == MODEL:
-            account = "0"
-        elif self._of == ACCOUNT:
-            model = "0"
-        else:
-            busy, numbers, by = (
-                self._is_busy(f"usage_open.quarter / {LONG}", "usage_open.account_id"),
-                ", ".join(f"{sign} * {name}" for name in self._columns),
-                "",
-            )
-        rows = self._tx.rows(
-            f"SELECT quarter, {busy}, {account}, {model}, {numbers} FROM usage_open WHERE quarter >= ? AND quarter < ? "
-            f"AND model_id {'>' if self._kind == USED else '='} 0{_among('account_id', self._accounts)}{_among('model_id', self._models)}{by}",
-            (min(start for _place, start, _end in spans), max(end for _place, _start, end in spans)),
-        )
-        places = {
-            quarter: (_places(spans, quarter) - _places(called, quarter), _places(called_if_idle, quarter))
-            for quarter in {row[0] for row in rows}
-        }
-        for row in rows:
-            quarter, is_busy, account_id, model_id = row[:4]
-            within, unless_idle = places[quarter]
-            for place in within if is_busy else within - unless_idle:
-                plus(self._open, (place, account_id, model_id), row[4:])
-
     def _is_busy(self, period: str, account: str) -> str:
         return _IS_BUSY.format(period=period, account=account, calls=BUSY_CALLS, alone=_alone(self._tx))
 
@@ -474,8 +444,8 @@ class _Reading:
         source = looked_up(self._tx, f"{piece}{joined}", table, which)
         self._parts.append(f"SELECT {key} AS number, {whose}{columns} FROM {source}{where}")
 
-    def found(self) -> Found:
-        """All of it added up."""
+    def found(self, asked: Sequence[_Asked]) -> Found:
+        """All of it added up, with what is open within what was asked."""
         found: Found = {}
         if self._parts:
             numbers = ", ".join(f"CAST(sum(n{place}) AS BIGINT)" for place in range(len(self._columns)))
@@ -489,9 +459,41 @@ class _Reading:
                 found = {(row[0], row[2], 0): row[3:] for row in rows}
             else:
                 found = {row[:3]: row[3:] for row in rows}
-        for key, more in self._open.items():
-            plus(found, key, more)
+        if any(spans for _sign, spans, _called, _if_idle in asked):
+            self._add_open(found, asked)
         return found
+
+    def _add_open(self, found: Found, asked: Iterable[_Asked]) -> None:
+        account, model, busy, by = "account_id", "model_id", "TRUE", " GROUP BY 1, 3, 4"
+        numbers = ", ".join(f"CAST(sum({name}) AS BIGINT)" for name in self._columns)
+        if self._of == MODEL:
+            account = "0"
+        elif self._of == ACCOUNT:
+            model = "0"
+        else:
+            busy, numbers, by = (
+                self._is_busy(f"usage_open.quarter / {LONG}", "usage_open.account_id"),
+                ", ".join(self._columns),
+                "",
+            )
+        every = [span for _sign, spans, _called, _if_idle in asked for span in spans]
+        rows = self._tx.rows(
+            f"SELECT quarter, {busy}, {account}, {model}, {numbers} FROM usage_open WHERE quarter >= ? AND quarter < ? "
+            f"AND model_id {'>' if self._kind == USED else '='} 0{_among('account_id', self._accounts)}{_among('model_id', self._models)}{by}",
+            (min(start for _place, start, _end in every), max(end for _place, _start, end in every)),
+        )
+        places: dict[tuple[int, bool], list[tuple[int, int]]] = {}
+        for quarter, is_busy, account_id, model_id, *more in rows:
+            if (quarter, is_busy) not in places:
+                places[quarter, is_busy] = [
+                    (sign, place)
+                    for sign, spans, called, if_idle in asked
+                    for place in _places(spans, quarter)
+                    - _places(called, quarter)
+                    - (set() if is_busy else _places(if_idle, quarter))
+                ]
+            for sign, place in places[quarter, is_busy]:
+                plus(found, (place, account_id, model_id), tuple(sign * number for number in more))
 
 
 def _places(spans: Iterable[_Span], quarter: int) -> set[int]:

@@ -363,6 +363,16 @@ def test_a_repricing_is_taken_back_by_another(db: Database, bob: str) -> None:
     assert not check(db)
 
 
+def test_a_call_that_would_cost_more_than_there_can_be_is_left_alone(db: Database, bob: str) -> None:
+    charge(db)
+    charge(db, tokens=Tokens(10**9, 0, extras=Extras(service_tier="fast")), allow_debt=True)
+    cost_now(db, 1_000_000, more=More(service_tiers=(("fast", 1000 * 10**6),)))
+    shown = preview(db)
+    assert (shown.seen.to_reprice, shown.left_alone) == (1, {"too_much": 1})
+    assert reprice(db).refused == 1
+    assert not check(db)
+
+
 def test_what_would_be_taken_back_is_shown_price_by_price(db: Database, bob: str) -> None:
     """Calls that cost the same now, and go back to what each cost before."""
     for yuan in (10, 15):

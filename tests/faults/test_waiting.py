@@ -63,7 +63,9 @@ def test_processes_get_each_a_share(sqlite_url: str, tmp_path: Path) -> None:
     def work(file: Path) -> None:
         db, out, number = Database(sqlite_url), os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 0
         db.read(lambda tx: tx.rows("SELECT 1"))
+        began = time.monotonic()
         while not all(one.exists() for one in files):
+            assert time.monotonic() < began + 60, "another process didn't begin"
             time.sleep(0.001)  # whoever began first would have a share more
         while sum(one.stat().st_size for one in files if one.exists()) < enough * 20:
             told = charge(db, f"{file.name[-1]}-{number}")

@@ -227,7 +227,7 @@ class InForce:
         self.version = version
         self._models = self._known.models
         self._numbers: dict[str, int | None] = {}
-        self._set: dict[int, Mapping[str, str]] = {}
+        self._changes: list[settings.Changed] | None = None
         self._found: dict[tuple[str, int], Rates] = {}
         self._rows: dict[tuple[str, int], tuple[int, Rates]] = {}
 
@@ -256,9 +256,9 @@ class InForce:
         """What was set at a moment."""
         if self._is_present(at_ns):
             return self._known.settings
-        if at_ns not in self._set:
-            self._set[at_ns] = settings.read_at(self._tx, at_ns)
-        return self._set[at_ns]
+        if self._changes is None:
+            self._changes = settings.changes(self._tx)
+        return settings.as_of(self._known.settings, self._changes, at_ns)
 
     def _usd_rate(self, at_ns: int) -> Micro:
         is_present = self._is_present(at_ns)
@@ -655,17 +655,8 @@ def apply(
         if change.prices is None and number not in set_now:
             raise NotFound(N_("No price is set for {model}, so none can be retired."), model=change.model)
         if change_id is not None:
-            rows.append(
-                _new(
-                    tx,
-                    number,
-                    change.prices and _checked(change.prices),
-                    starts,
-                    actor,
-                    origin=change.origin,
-                    change_id=change_id,
-                )
-            )
+            checked = change.prices and _checked(change.prices)
+            rows.append(_new(tx, number, checked, starts, actor, origin=change.origin, change_id=change_id))
             continue
         prices = change.prices or Prices(None, None)  # type: ignore[arg-type]
         set_price(

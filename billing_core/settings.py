@@ -1,7 +1,7 @@
 """What an admin sets for everybody, with what counts until then. Values are text; amounts and rates are decimals."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from . import audit
 from .actors import Actor
@@ -31,14 +31,24 @@ CHANGED = "FROM audit WHERE action = 'setting.change'"
 """SQL: where the audit log says what was changed, and when (`at_ns`)."""
 
 
+Changed = tuple[int, str, str]
+"""When a setting was changed, its name, and its value before."""
+
+
+def changes(tx: Transaction) -> list[Changed]:
+    """Every change of a setting, newest first, as the audit log has noted it."""
+    rows = tx.rows(f"SELECT at_ns, subject, detail {CHANGED} ORDER BY at_ns DESC, id DESC")
+    return [(at_ns, name, json.loads(detail)["value"][0]) for at_ns, name, detail in rows if name in DEFAULTS]
+
+
+def as_of(values: Mapping[str, str], changed: Iterable[Changed], at_ns: int) -> dict[str, str]:
+    """The values at a moment that has passed, of those that are set now."""
+    return {**values, **{name: value for at, name, value in changed if at > at_ns}}
+
+
 def read_at(tx: Transaction, at_ns: int) -> dict[str, str]:
-    """Every setting's value at a moment that has passed, as the audit log has noted what was changed since."""
-    values = read(tx)
-    since = f"SELECT subject, detail {CHANGED} AND at_ns > ? ORDER BY at_ns DESC, id DESC"
-    for name, detail in tx.rows(since, (at_ns,)):
-        if name in values:
-            values[name] = json.loads(detail)["value"][0]
-    return values
+    """Every setting's value at a moment."""
+    return as_of(read(tx), changes(tx), at_ns)
 
 
 def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:

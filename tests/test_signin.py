@@ -10,7 +10,7 @@ from conftest import Clock
 from billing_core import accounts, keeper, signin
 from billing_core.actors import SHELL, Actor
 from billing_core.database import Database
-from billing_core.errors import Forbidden, Frozen, Invalid, NotFound, NotSignedIn, TooManyTries
+from billing_core.errors import Forbidden, FrozenActor, Invalid, NotFound, NotSignedIn, TooManyTries
 
 PASSWORD = "correct horse battery"
 HASH = signin.hash_password(PASSWORD)
@@ -313,7 +313,7 @@ def test_a_frozen_accounts_keys_read_and_end_holds_and_charge_nothing_new(db: Da
         actor.must_see("ann")
     charging.must_end_holds()
     for refused in (charging.must_charge, administering.must_charge, administering.must_be_admin):
-        with pytest.raises(Frozen):
+        with pytest.raises(FrozenActor):
             refused()
 
 

@@ -50,6 +50,7 @@ EXPLAINED: tuple[tuple[str, str, str], ...] = (
         r"^\+(found = (None|self\._(rows|found)\.get\(None\))|self\._found\[model, at_ns\] = None)",
         "what isn't kept in mind is looked up again",
     ),
+    (r"InForceǁ_usd_rate$", r"^\+", "what is in force is kept as a number, and the settings say the same"),
     (r"InForceǁ(_looked_up|at)$", r"\(number is None\) and False", "no price is of no model"),
     (
         r"InForceǁ(kept|_with_row)$",

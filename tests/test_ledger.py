@@ -351,6 +351,49 @@ def test_a_settle_above_the_hold_takes_the_rest_into_debt_and_counts_it(db: Data
     refuses(db, InsufficientBalance, "recharge", lambda: hold(db, 1))
 
 
+def test_a_hold_whose_model_was_not_called_is_given_back_and_the_others_are_charged(db: Database, ann: str) -> None:
+    recharge(db, 10_000)
+    db.write(pricing.set_price, MODEL, 10**6, 10**6, actor=SHELL, more=More(call=100_000))
+    held = hold(db)
+    before, once = balance(db), Once.of(SHELL, "s", 1)
+    done = settle(db, held.entry_id, None, others=[("nobody/either", HUNDRED), ("nobody/third", HUNDRED)], once=once)
+    assert (done.type, done.cost, done.amount, done.refunded) == (
+        "refund",
+        360,
+        held.cost - 360,
+        max(0, held.cost - 360),
+    )
+    assert (done.balance, consumed(db)) == (before + held.cost - 360, 360) == (balance(db), 360)
+    assert len(done.other_ids) == 2
+    assert settle(db, held.entry_id, None, others=[("x", HUNDRED)], once=once)._replace(replayed=False) == done
+    entry = db.read(logs.one, done.entry_id, actor=SHELL)
+    assert (entry.type, entry.precharge_id, entry.model, entry.amount) == ("refund", held.entry_id, MODEL, held.cost)
+    refuses(db, Conflict, "has been refunded already", lambda: settle(db, held.entry_id))
+    assert not check(db)
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("Batch ", "batch"), ("default", None), (None, None)])
+@pytest.mark.parametrize("tier_of_hold", [True, False])
+def test_a_settle_is_in_the_tier_of_its_hold_if_it_is_told_so(
+    db: Database, ann: str, asked: str | None, kept: str | None, tier_of_hold: bool
+) -> None:
+    recharge(db, 10_000)
+    for model in (MODEL, "nobody/either"):
+        db.write(pricing.set_price, model, 10**8, 10**8, actor=SHELL, more=More(service_tiers=(("batch", 500_000),)))
+    held = hold(db, service_tier=asked)
+    assert held.cost == (500 if kept else 1000)
+    extras = Extras(tools=(("search", 1),))
+    others = [("nobody/either", HUNDRED)]
+    done = settle(db, held.entry_id, Tokens(1000, 0, extras=extras), others=others, tier_of_hold=tier_of_hold)
+    cheap = kept is not None and tier_of_hold
+    assert done.cost == (1000 if cheap else 2000)
+    first, other = (db.read(logs.one, number, actor=SHELL) for number in (done.entry_id, *done.other_ids))
+    tiered = '"service_tier":"batch",' if cheap else ""
+    assert first.extras == f'{{{tiered}"tools":{{"search":1}}}}'
+    assert other.extras == ('{"service_tier":"batch"}' if cheap else None)
+    assert not check(db)
+
+
 def test_a_settle_charges_other_models_beside_the_held_one(db: Database, ann: str) -> None:
     recharge(db, 1_000)
     done = settle(db, hold(db).entry_id, others=[("nobody/either", Tokens(100, 0))])

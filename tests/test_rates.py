@@ -19,6 +19,7 @@ from billing_core.rates import (
     Prices,
     Rates,
     Tier,
+    as_called,
     as_rates,
     more_from,
 )
@@ -229,3 +230,21 @@ def test_the_most_that_a_call_can_cost_is_told_kind_by_kind() -> None:
         ("input", 1_000, 10 * YUAN), ("output", 10, 90 * YUAN), ("call", 1, 7 * YUAN),
     ]  # fmt: skip
     assert most.most(used(1_000, 10)) == 100 + 9 + 70_000
+
+
+def test_a_service_tier_is_written_as_calls_name_it() -> None:
+    tiers = (("Batch ", 500_000), ("FLEX", 700_000))
+    assert as_called(More(call=1, service_tiers=tiers)) == More(
+        call=1, service_tiers=(("batch", 500_000), ("flex", 700_000))
+    )
+    assert as_called(More(call=1)) == More(call=1)
+    assert as_called(None) is None
+    for usual in ("default", " Standard", "ON_DEMAND", "on-demand", "auto", "standard_only", "unspecified"):
+        with pytest.raises(Invalid) as refused:
+            as_called(More(service_tiers=(("batch", 1), (usual, 2))))
+        assert refused.value.field == "service_tiers"
+        assert refused.value.sentence() == (
+            "A multiple is for a service tier that isn't the usual one: what that costs are the prices themselves."
+        )
+    with pytest.raises(Invalid, match="stands there twice"):
+        as_called(More(service_tiers=(("BATCH", 1), ("batch", 2))))

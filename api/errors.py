@@ -79,12 +79,10 @@ def invalid_fields(found: Iterable[Any]) -> InvalidFields:
         message = SENTENCES.get(kind) or SENTENCES.get(kind.split("_")[0], OTHERWISE)
         params = error.get("ctx", {})
         if isinstance(refusal := params.get("refusal"), Invalid):
-            message, params = refusal.message, {**refusal.params, "name": name}
-            fields.setdefault(name, Invalid(message, field=name, **params))
-            continue
+            message, params = refusal.message, refusal.params
         if kind == "literal_error":  # “'hour', 'day' or 'month'” would be English
             params = {"expected": params["expected"].replace(" or ", ", ").replace("'", "").removeprefix(", ")}
-        fields.setdefault(name, Invalid(message, field=name, name=name, **params))
+        fields.setdefault(name, Invalid(message, field=name, **{**params, "name": name}))
     return InvalidFields(list(fields.values()))
 
 

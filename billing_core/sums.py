@@ -4,7 +4,8 @@ A period is `length` quarters of an hour. Of every model, whoever used it, perio
 days are kept; of every account, whatever it used, of 4 hours, a day, 8 days and 64 days; of every account and model, of 8 and
 64 days, and only where an account made BUSY_CALLS calls within those 8 days, of 1, 2, 4 and 8 hours and a day as well:
 whoever makes fewer has few entries to read. What reversals undo is rare, and kept in every length; entries that are no calls are
-counted as an account's use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by their account and time.
+counted as an account's use is. Where sums don't reach, at the ends of a stretch, the entries themselves are added up, found by
+their account and time.
 
 A call of the quarter of an hour under way is added to one row alone, that of its account and model in `usage_open` (another entry
 to that of its account): the rest would be ten pages of the file. Whoever writes an entry first after the quarter's end closes
@@ -255,14 +256,16 @@ RECHARGED = "CASE WHEN e.type = 'recharge' OR e.type = 'reversal' AND e.model_id
 _OF_KIND = {USED: (IS_CALL, _OF_ENTRIES), OTHER: (f"NOT {IS_CALL}", {"calls": "1", "cost": RECHARGED})}
 
 
-def _sums_of_entries(columns: Iterable[str], kind: int = USED) -> str:
+def _of_each(columns: Iterable[str], kind: int = USED) -> list[str]:
+    """SQL: what an entry `e` adds to each of these sums."""
     of = _OF_KIND[kind][1]
-    return ", ".join(f"CAST(sum({of.get(name, f'e.{name}')}) AS BIGINT)" for name in columns)
+    return [of.get(name, f"e.{name}") for name in columns]
 
 
+_ADDED_UP = ", ".join(f"CAST(sum({number}) AS BIGINT)" for number in _of_each(SUMS))
 _BECAME_BUSY = (
     f"INSERT INTO usage_sum (of, length, period, account_id, model_id, kind, slot, {', '.join(SUMS)}) "
-    f"SELECT {BOTH}, ?, e.created_at_ns / ?, e.account_id, e.model_id, {USED}, 0, {_sums_of_entries(SUMS)} FROM entry e "
+    f"SELECT {BOTH}, ?, e.created_at_ns / ?, e.account_id, e.model_id, {USED}, 0, {_ADDED_UP} FROM entry e "
     f"WHERE e.account_id = ? AND e.created_at_ns >= ? AND e.created_at_ns < ? AND {IS_CALL} "
     "GROUP BY 3, e.account_id, e.model_id"
 )
@@ -417,11 +420,11 @@ class _Reading:
     def calls(self, sign: int, spans: Iterable[_Span], *, busy: bool = True) -> None:
         """The same of the calls, or other entries, within spans (place, from, to, in quarters); but for those of `busy` accounts,
         where that is False."""
-        is_kind, of = _OF_KIND[self._kind]
         self._add(
-            sign, [span for span in spans if span[1] < span[2]], "start, until", ("a.id", "e.model_id"), [of.get(name, f"e.{name}") for name in self._columns],
-            " CROSS JOIN account a", "entry e",
-            f"e.account_id = a.id AND e.created_at_ns >= start * {QUARTER_NS} AND e.created_at_ns < until * {QUARTER_NS} AND {is_kind}{_among('e.model_id', self._models)}",
+            sign, [span for span in spans if span[1] < span[2]], "start, until",
+            ("a.id", "e.model_id"), _of_each(self._columns, self._kind), " CROSS JOIN account a", "entry e",
+            f"e.account_id = a.id AND e.created_at_ns >= start * {QUARTER_NS} AND e.created_at_ns < until * {QUARTER_NS} "
+            f"AND {_OF_KIND[self._kind][0]}{_among('e.model_id', self._models)}",
             _among("a.id", self._accounts) + ("" if busy else f" AND NOT {self._is_busy(f'start / {LONG}', 'a.id')}"),
         )  # fmt: skip
 

@@ -161,7 +161,6 @@ def preview(tx: Transaction, selection: Selection, *, actor: Actor) -> Preview:
     if not chosen:
         raise Invalid(undoing.NOTHING_SELECTED, field="selection")
     todo = [one for one in chosen if one.why_not is None]
-    # Taken back, calls of one price may have come from several.
     # Taken back, calls of one price may go back to several.
     by = ("model", "price_id", *(("earlier_price_id",) if isinstance(selection, Back) else ()))
     by_price, by_account = _added(todo, *by), _added(todo, "account_id")

@@ -206,28 +206,29 @@ def _at_once(tx: Transaction, item: Charge, actor: Actor) -> Receipt | None:
     return None
 
 
-_TAKE = f"""
-UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s
-WHERE user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
+_ENOUGH = f"""
+user_id = %(user_id)s AND status = 'active' AND balance - %(cost)s >= %(lowest)s
 AND (hold_expires_at_ns IS NULL OR hold_expires_at_ns > %(now_ns)s)
 AND (SELECT version FROM price_version) = %(version)s
 AND NOT EXISTS (SELECT 1 FROM idempotency WHERE scope = %(scope)s AND key = %(key)s)
 AND NOT {sums.TO_CLOSE.format("%(quarter)s")}
-RETURNING id, balance
 """
+_TAKE = "UPDATE account SET balance = balance - %(cost)s, total_consumed = total_consumed + %(cost)s"
 _WRITE = """
 INSERT INTO entry (account_id, type, amount, balance_after, cost, model_id, price_id, prompt_tokens, cached_tokens,
     cache_creation_tokens, completion_tokens, reasoning_tokens, operator_id, created_at_ns, extras, upstream_usd, upstream_yuan)
-SELECT id, 'deduct', -%(cost)s, balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
-    %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, id),
+SELECT taken.id, 'deduct', -%(cost)s, taken.balance, %(cost)s, %(model_id)s, %(price_id)s, %(prompt_tokens)s, %(cached_tokens)s,
+    %(cache_creation_tokens)s, %(completion_tokens)s, %(reasoning_tokens)s, nullif(%(operator_id)s::bigint, taken.id),
     %(now_ns)s, %(extras)s, %(usd)s::bigint, %(yuan)s::bigint
 FROM taken
 """
 _REMEMBER = """
-INSERT INTO idempotency (scope, key, fingerprint, entry_id) SELECT %(scope)s, %(key)s, %(fingerprint)s, id FROM written
+INSERT INTO idempotency (scope, key, fingerprint, entry_id)
+SELECT %(scope)s, %(key)s, %(fingerprint)s, written.id
+FROM written
 """
 _ALL_AT_ONCE = f"""
-WITH taken AS ({_TAKE}), written AS ({_WRITE} RETURNING id), remembered AS ({_REMEMBER}),
+WITH taken AS ({_TAKE} WHERE {_ENOUGH} RETURNING id, balance), written AS ({_WRITE} RETURNING id), remembered AS ({_REMEMBER}),
 opened AS ({sums.OPEN} RETURNING usage_open.calls)
 SELECT written.id, balance FROM taken, written, opened WHERE 1 / CAST(calls <= %(busy_calls)s AS integer) = 1
 """
@@ -239,8 +240,9 @@ charge before left it."""
 
 def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao]]:
     """_ALL_AT_ONCE on SQLite, one statement after the other; what is open of the account is closed where it is to be."""
-    for account_id, balance, is_full in tx.rows(_TAKE_ON_SQLITE, parameters):
+    for account_id, balance, is_full in tx.rows(_FIND, parameters):
         parameters |= {"account_id": account_id, "balance": balance}
+        tx.rows(_TAKE_FOUND, parameters)
         parameters["entry_id"] = tx.insert(_of_sqlite(_WRITE), parameters)
         if parameters["key"] is not None:
             tx.rows(_of_sqlite(_REMEMBER), parameters)
@@ -253,14 +255,19 @@ def _in_turn(tx: Transaction, parameters: dict[str, Any]) -> list[tuple[int, Hao
 
 @lru_cache
 def _of_sqlite(query: str) -> str:
-    """A part of _ALL_AT_ONCE as a statement of its own, whose parameters say as well what the parts before it gave."""
-    found = {"taken": ":account_id AS id, :balance AS balance", "written": ":entry_id AS id"}
-    for name, columns in found.items():
-        query = query.replace(f"FROM {name}", f"FROM (SELECT {columns}) AS {name} WHERE true")
+    """A part of _ALL_AT_ONCE as a statement of its own, whose parameters say as well what the parts before it gave. A row of
+    VALUES takes less than one that is selected, which SQLite might have to take back alone."""
+    query = re.sub(r"SELECT ([^;]*?)\s+FROM (taken|written)\b", r"VALUES (\1)", query)
+    for given, name in {"taken.id": "account_id", "taken.balance": "balance", "written.id": "entry_id"}.items():
+        query = query.replace(given, f"%({name})s")
     return re.sub(r"%\((\w+)\)s(::bigint)?", r":\1", query)
 
 
-_TAKE_ON_SQLITE = _of_sqlite(f"{_TAKE}, {sums.IS_FULL.format('%(quarter)s', '%(busy_calls)s')}")
+# To find the account and then to change it by its number takes less than RETURNING.
+_FIND = _of_sqlite(
+    f"SELECT id, balance - %(cost)s, {sums.IS_FULL.format('%(quarter)s', '%(busy_calls)s')} FROM account WHERE {_ENOUGH}"
+)
+_TAKE_FOUND = _of_sqlite(f"{_TAKE} WHERE id = %(account_id)s")
 
 
 class _Batch:

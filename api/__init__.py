@@ -3,6 +3,7 @@
 `uvicorn api:app` serves them alone, under PREFIX; the Streamlit app has `Door` in front of it.
 """
 
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -51,6 +52,10 @@ SUPERVISION = ("/health", "/ready")
 @asynccontextmanager
 async def _alone(_app: Starlette) -> AsyncIterator[None]:
     """Without the Streamlit app in front, this server does what the app does by itself."""
+    # A batch makes many objects and no rubbish, so it is looked for less often, and not among what the start has made.
+    gc.set_threshold(10_000, 20, 20)
+    gc.collect()
+    gc.freeze()
     ended = keeper.start(open_database)
     yield
     ended.set()

@@ -165,7 +165,9 @@ class TokensRequest(Request):
     audio_output_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was audio.")
     image_output_tokens: StrictInt = Field(0, description="Tokens: the part of completion_tokens that was images.")
     tools: dict[StrictStr, StrictInt] = Field(
-        {}, description="How often tools were called that are charged by the call."
+        default_factory=dict,  # pydantic would copy a value each time, in five times as long
+        description="How often tools were called that are charged by the call.",
+        json_schema_extra={"default": {}},
     )
     service_tier: StrictStr | None = Field(
         None, description="batch, flex, priority…, where it isn't the usual one: a price may have a multiple for it."

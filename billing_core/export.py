@@ -230,21 +230,35 @@ def recharges(rows: Iterable[Row], tz: tzinfo) -> Iterator[bytes]:
     return _csv(columns, rows)
 
 
+PERIODS_AT_ONCE = 16
+"""Of all accounts: of two thousand, a fraction of a second's work."""
+
+
 def stats(db: Database, periods: Sequence[Period], by: str, *, actor: Actor, user_id: str | None) -> Iterator[bytes]:
     """What an account (all: None) used, a row a period and `model`, or `account`, or `both`: then an account after the other,
-    each read by itself. Raises Forbidden, UnknownAccount, before the first block."""
+    each read by itself. All accounts' periods are read PERIODS_AT_ONCE. Raises Forbidden, UnknownAccount, before the first
+    block."""
+    at_once = PERIODS_AT_ONCE if by == "account" and user_id is None else len(periods)
 
-    def read(tx: Transaction) -> tuple[dict[str, str], list[Used]]:
+    def read(tx: Transaction, start: int) -> tuple[dict[str, str], list[Used]]:
         names = dict(tx.rows("SELECT user_id, name FROM account"))
         if by == "both" and user_id is None:
             return names, each_account(tx, periods, actor=actor)
-        return names, usage(tx, periods, actor=actor, user_id=user_id, by="account" if by == "both" else by)
+        some = periods[start : start + at_once]
+        return names, usage(tx, some, actor=actor, user_id=user_id, by="model" if by == "model" else "account")
 
-    names, found = db.read(read)
+    names, found = db.read(read, 0)
 
     def of_each() -> Iterator[tuple[str, Used]]:
         for whose in sorted({one.name for one in found}):
             yield from ((whose, one) for one in db.read(usage, periods, actor=actor, user_id=whose))
+
+    def of_all() -> Iterator[tuple[str, Used]]:
+        yield from ((one.name, one) for one in found)
+        for start in range(at_once, len(periods), at_once):
+            new_names, more = db.read(read, start)
+            names.update(new_names)
+            yield from ((one.name, one._replace(period=start + one.period)) for one in more)
 
     account: _Columns = {"user_id": lambda row: row[0], "name": lambda row: names[row[0]]}
     model: _Columns = {"model_id": lambda row: row[1].name}
@@ -254,7 +268,7 @@ def stats(db: Database, periods: Sequence[Period], by: str, *, actor: Actor, use
         **_money("cost", lambda row: row[1].cost),
         **{name: _of_use(name) for name in SUMS[1:]},
     }
-    return _csv(columns, of_each() if by == "both" else ((one.name, one) for one in found))
+    return _csv(columns, of_each() if by == "both" else of_all())
 
 
 def _of_use(name: str) -> Callable[[tuple[str, Used]], Any]:

@@ -140,6 +140,25 @@ def test_stats_by_account_and_model_add_up_to_either(db: Database, ann: str, gra
     assert len(read(export.stats(db, periods, "both", actor=SHELL, user_id=None))) == 3 * len(periods[-2:])
 
 
+def test_stats_by_account_are_read_some_periods_at_a_time(db: Database, ann: str) -> None:
+    def charge(user_id: str, days_ago: int) -> None:
+        at = NOON - days_ago * 86_400 * SECOND
+        db.write(
+            ledger.charge, user_id, "a", Tokens(1000 + days_ago, 7), actor=SHELL, created_at_ns=at, allow_debt=True
+        )
+
+    periods = stats.last_periods(NOON, "day", SHANGHAI, 3 * export.PERIODS_AT_ONCE - 1)
+    for days_ago in range(len(periods)):
+        charge(ann, days_ago)
+    blocks = export.stats(db, periods, "account", actor=SHELL, user_id=None)
+    db.write(accounts.add, "bob", "Bob", actor=SHELL)  # while the file is being read
+    charge("bob", 0)
+    found = [(row["start"], row["name"], int(row["prompt_tokens"])) for row in read(blocks)]
+    starts = [period.start.isoformat() for period in periods]
+    of_ann = [(start, "Ann", 1000 + len(starts) - 1 - place) for place, start in enumerate(starts)]
+    assert found == [*of_ann, (starts[-1], "Bob", 1000)]
+
+
 def test_an_export_of_prices_and_accounts(db: Database, ann: str) -> None:
     db.write(pricing.set_price, "some/model", 18_000_000, 500_000, actor=SHELL)
     (price,) = read(export.prices(db.read(pricing.current), SHANGHAI))

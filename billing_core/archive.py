@@ -29,7 +29,7 @@ from .actors import Actor
 from .check import check, check_within
 from .database import Database, Transaction
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
-from .files import beside, clean, file_errors, sync, sync_folder
+from .files import beside, clean, file_errors, named, new, put, sync
 from .i18n import N_
 from .models import USAGE_SUMS
 from .place import REVISION
@@ -65,9 +65,7 @@ def export(db: Database, file: Path | str, *, progress: Progress | None = None) 
     `progress(rows so far, about how many)` is called as it goes. Raises Conflict where there is such a file or where the
     ledger doesn't add up, Invalid where the file can't be written, DatabaseUnavailable.
     """
-    file = Path(file)
-    if file.exists():
-        raise Conflict(N_("There is a file {file} already. Choose another name for the archive."), file=file)
+    file = new(file, _TAKEN)
     seals.close(db, everything=True)
     check(db).must_be_none(N_("The ledger doesn't add up, so no archive was made. {sentence}"))
     clean(file.parent, re.escape(file.name))
@@ -75,9 +73,11 @@ def export(db: Database, file: Path | str, *, progress: Progress | None = None) 
         manifest = db.read(_write, part, progress or _nobody)
         sync(part)
         _must_be_readable(part, manifest)
-        part.replace(file)
-        sync_folder(file)
+        put(part, file, _TAKEN)
     return _archived(manifest)
+
+
+_TAKEN = N_("There is a file {file} already. Choose another name for the archive.")
 
 
 def load(db: Database, file: Path | str, *, actor: Actor | None = None, progress: Progress | None = None) -> Archived:
@@ -87,6 +87,7 @@ def load(db: Database, file: Path | str, *, actor: Actor | None = None, progress
     doesn't add up; DatabaseUnavailable.
     """
     file = Path(file)
+    named(file)
     with _readable(file):
         archive = zipfile.ZipFile(file)
     with archive:
@@ -207,7 +208,8 @@ def _must_be_readable(part: Path, manifest: dict[str, Any]) -> None:
 
 def _manifest(archive: zipfile.ZipFile) -> dict[str, Any]:
     """What the archive says of itself. Raises Invalid for another version, and what _opened expects for no archive."""
-    manifest: dict[str, Any] = json.loads(archive.read(MANIFEST))
+    with archive.open(MANIFEST) as member:
+        manifest: dict[str, Any] = json.loads(member.read(BLOCK))  # one that is larger is none, whatever it unpacks to
     if manifest["format"] != FORMAT:
         raise ValueError
     version, revision = int(manifest["version"]), str(manifest["revision"])

@@ -429,9 +429,10 @@ def _ranges(steps: object) -> list[tuple[int, Mapping[str, Any]]]:
     found = []
     for step in steps if isinstance(steps, list) else ():
         ends = step.get("range") if isinstance(step, dict) else None
-        if not (isinstance(ends, list) and ends and isinstance(ends[0], Decimal) and 0 <= ends[0] <= 10**9):
+        start = ends[0] if isinstance(ends, list) and ends else None
+        if not (isinstance(start, Decimal) and start.is_finite() and 0 <= start <= 10**9):
             return []  # by something else, like the number of results
-        found.append((int(ends[0]), step))
+        found.append((int(start), step))
     return sorted(found, key=lambda step: step[0])
 
 
@@ -451,7 +452,7 @@ def from_csv(content: bytes, currency: str, name: str = "CSV") -> Catalogue:
     """A list with a heading, `model` or `model_id`, and columns like those of the app's own: input_price, output_price, and
     others of …_price, per million tokens. Raises Invalid, which names the line."""
     text = _text(content)
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     offers: dict[str, Offer] = {}
     try:
         columns = _columns(rows.fieldnames or ())
@@ -464,6 +465,11 @@ def from_csv(content: bytes, currency: str, name: str = "CSV") -> Catalogue:
             )  # fmt: skip
         for row in rows:
             line = rows.line_num
+            if any(cell.strip() for cell in row.pop(None, ())):
+                raise Invalid(
+                    N_("Line {line} has more cells than there are columns: a decimal comma, say. Write 1.5, not 1,5."),
+                    field="file", line=line,
+                )  # fmt: skip
             model = unsafe((row[key] or "").strip())
             if not model:
                 continue

@@ -19,7 +19,7 @@ from .actors import SHELL, Actor
 from .database import Database, Transaction, prepare
 from .errors import Conflict, InsufficientBalance, Invalid
 from .i18n import N_
-from .ledger import SECOND, Receipt
+from .ledger import EARLIEST_NS, SECOND, Receipt
 from .models import ACCOUNTS
 from .money import HAO_PER_YUAN, Hao, parse_price
 from .signin import actor_of
@@ -175,6 +175,8 @@ def fill(
         if database is not db:
             prepare(database)
         end = database.clock() // QUARTER_NS * QUARTER_NS if end_ns is None else end_ns
+        if days > (most := (end - EARLIEST_NS) // DAY - 1):
+            raise Invalid(N_("days is at most {most}: nothing is older than the year 2000."), field="days", most=most)
         wanted = entries or round(members * days * ENTRIES_A_MEMBER_AND_DAY)
         story = _Story(random.Random(seed), members, days, end, wanted, progress or (lambda _done, _all: None))
         while not story.is_over:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import Invalid
+from .errors import Conflict, Invalid
 from .i18n import N_
 
 if sys.platform != "win32":
@@ -20,6 +20,41 @@ if sys.platform != "win32":
 
 _ENDS = ("-wal", "-shm", "-journal", "")
 """What SQLite puts beside a file; the file itself goes last, so that what is beside it is found as long as there is any."""
+
+
+def new(name: Path | str, taken: str) -> Path:
+    """A file that isn't there yet. Raises Conflict with the message `taken` where there is one, Invalid for a name that none
+    can have, or that can't be written down."""
+    file = Path(name)
+    named(file)
+    with file_errors(file):
+        there = os.path.lexists(file)
+    if there:
+        raise Conflict(taken, file=file)
+    return file
+
+
+def named(file: Path) -> None:
+    """Raises Invalid for a name that is no text: it could stand in no log."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        raise Invalid(
+            N_("The name of the file {file} is not UTF-8. Give it another one."),
+            field="file", file=ascii(str(file)),
+        ) from None  # fmt: skip
+
+
+def put(part: Path, file: Path, taken: str) -> None:
+    """Give a file that has been written its name, which nobody else has taken meanwhile. Raises as `new` does."""
+    with file_errors(file):
+        try:
+            os.link(part, file)
+        except FileExistsError:
+            raise Conflict(taken, file=file) from None
+        except OSError:  # a file system without links
+            part.rename(new(file, taken))
+        sync_folder(file)
 
 
 @contextmanager
@@ -63,7 +98,8 @@ def _lock(opened: IO[bytes]) -> bool:
 
 def _remove(file: Path) -> None:
     for end in _ENDS:
-        Path(f"{file}{end}").unlink(missing_ok=True)
+        with suppress(OSError):  # of a name that is too long there is none
+            Path(f"{file}{end}").unlink()
 
 
 def sync(file: Path) -> None:

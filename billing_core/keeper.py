@@ -2,6 +2,7 @@
 have expired, and makes the backups that the settings ask for. A thread of its own in each server; several servers share the work.
 """
 
+import hashlib
 import logging
 import re
 import threading
@@ -21,7 +22,6 @@ log = logging.getLogger("billing")
 
 EVERY_SECONDS = 60
 HOUR_NS = 3600 * 10**9
-_OURS = re.compile(r"billing-\d{8}T\d{6}Z\.backup")
 _CLAIM = "_backup_claim"
 """When a server began a backup: the others leave it to that one for an hour."""
 
@@ -61,13 +61,17 @@ def back_up_if_due(db: Database) -> Backup | None:
     if not hours or not db.write(_claim, hours):
         return None
     folder = Path(values["backup_folder"] or (db.file or DEFAULT_FILE).parent / "backups")
-    file = folder / datetime.fromtimestamp(db.clock() // 10**9, UTC).strftime("billing-%Y%m%dT%H%M%SZ.backup")
+    now, of = datetime.fromtimestamp(db.clock() // 10**9, UTC), _of(db)
+    file, ours = (
+        folder / f"billing-{now:%Y%m%dT%H%M%SZ}-{of}.backup",
+        re.compile(rf"billing-\d{{8}}T\d{{6}}Z-{of}\.backup"),
+    )
     try:
         with files.file_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            files.clean(folder, _OURS.pattern)
+            files.clean(folder, ours.pattern)
             done = keeping.backup(db, file)
-            _delete_old(folder, int(values["backup_keep"]), file.name)
+            _delete_old(folder, ours, int(values["backup_keep"]), file.name)
     except Exception as error:
         if not isinstance(error, BillingError):
             log.exception("no backup was made")
@@ -105,8 +109,15 @@ def _let_go(tx: Transaction) -> None:
     tx.session.add(claim)
 
 
-def _delete_old(folder: Path, keep: int, newest: str) -> None:
+def _of(db: Database) -> str:
+    """What tells the backups of this database from another one's in the same folder, a restored copy's above all: where it is."""
+    url = db.engine.url
+    place = str(db.file.absolute()) if db.file else f"{url.host}:{url.port}/{url.database}"
+    return hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def _delete_old(folder: Path, ours: re.Pattern[str], keep: int, newest: str) -> None:
     """Only files that carry a name of ours: first those of a clock that was ahead of the newest's, then the oldest."""
-    ours = [file for file in folder.iterdir() if _OURS.fullmatch(file.name)]
-    for file in sorted(ours, key=lambda file: (file.name <= newest, file.name))[:-keep]:
+    found = [file for file in folder.iterdir() if ours.fullmatch(file.name)]
+    for file in sorted(found, key=lambda file: (file.name <= newest, file.name))[:-keep]:
         file.unlink()

@@ -29,7 +29,7 @@ from . import seals
 from .check import Findings, check
 from .database import Database, Transaction, migrate, revision, same_rights
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
-from .files import beside, clean, file_errors, sync, sync_folder
+from .files import beside, clean, file_errors, named, new, put, sync, sync_folder
 from .i18n import N_
 from .models import Setting
 from .place import DEFAULT_FILE
@@ -91,22 +91,21 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
     Raises Conflict where there is such a file or where the copy doesn't add up, Invalid where it can't be written,
     DatabaseUnavailable.
     """
-    file = Path(file)
-    if file.exists():
-        raise Conflict(N_("There is a file {file} already. Choose another name for the backup."), file=file)
+    file = new(file, _TAKEN)
     clean(file.parent, re.escape(file.name))
     with suppress(DatabaseUnavailable):  # a database that can't be written to can be backed up
         seals.close(db, everything=True)
     with beside(file, "backup") as part:
         findings = _copy_sqlite(db, part, progress) if db.is_sqlite else _dump_postgres(db, part, progress)
         findings.must_be_none(N_("The copy doesn't add up, so no backup was made. {sentence}"))
-        with file_errors(file):
-            part.replace(file)
-            sync_folder(file)
+        put(part, file, _TAKEN)
     done = Backup(db.clock(), str(file.absolute()), findings.entries, findings.seals, findings.newest_seal)
     with suppress(DatabaseUnavailable):
         db.write(remember, done)
     return done
+
+
+_TAKEN = N_("There is a file {file} already. Choose another name for the backup.")
 
 
 def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
@@ -116,6 +115,7 @@ def restore(url: str, file: Path | str, *, replace: bool = False) -> Restored:
     use; Invalid where the file is no backup or doesn't add up; DatabaseUnavailable.
     """
     file = Path(file)
+    named(file)
     db = Database(url)
     try:
         kind = _kind(file)
@@ -219,9 +219,9 @@ def _copy_sqlite(db: Database, part: Path, progress: Progress | None) -> Finding
 
 
 def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
-    target = db.file
-    if target is None:
+    if db.file is None:
         raise Invalid(N_("A database in memory can't be restored. Name a file in BILLING_DATABASE_URL."))
+    target = Path(os.path.realpath(db.file))  # a link goes on leading to it
     if target.parent == DEFAULT_FILE.parent:
         target.parent.mkdir(exist_ok=True)
     clean(target.parent, re.escape(target.name))
@@ -241,7 +241,7 @@ def _restore_sqlite(db: Database, file: Path, replace: bool) -> Restored:
             sync(copy)
             if target.exists():
                 same_rights(target, copy)
-            kept = _put_aside(target) if worth_keeping else None
+            kept = _put_aside(target, worth_keeping)
             copy.replace(target)
             sync_folder(target)
     return Restored(
@@ -293,18 +293,23 @@ def _look_into(db: Database, target: Path) -> tuple[bool, tuple[int, str | None]
     return found, seal
 
 
-def _put_aside(target: Path) -> Path:
-    """Give the database's file another name as well; until it is replaced it keeps its own."""
+def _put_aside(target: Path, worth_keeping: bool) -> Path | None:
+    """Give the database's file another name as well, if it is worth keeping; until it is replaced it keeps its own. And put aside
+    what SQLite left beside a damaged one, or beside one that has gone: it would be taken for the new one's."""
     kept = target.with_name(f"{target.name}.before-restore-{_now()}")
-    for suffix in ("-wal", "-shm"):  # of a damaged one; they must not be taken for the new one's
+    found = kept if worth_keeping else None
+    for suffix in ("-shm", "-wal", "-journal"):
         left = Path(f"{target}{suffix}")
         if left.exists():
+            if left.stat().st_size and suffix != "-shm":
+                found = found or Path(f"{kept}{suffix}")
             left.rename(f"{kept}{suffix}")
-    try:
-        os.link(target, kept)
-    except OSError:  # a file system without links
-        target.rename(kept)
-    return kept
+    if worth_keeping:
+        try:
+            os.link(target, kept)
+        except OSError:  # a file system without links
+            target.rename(kept)
+    return found
 
 
 # Postgres

@@ -65,6 +65,14 @@ def change(tx: Transaction, name: str, value: str, *, actor: Actor) -> None:
         audit.note(tx, actor, "setting.change", name, value=[before, value])
 
 
+def can_be(name: str, value: str) -> bool:
+    """Whether `change` could have set it so."""
+    try:
+        return _CHECKS[name](name, value) == value
+    except Invalid:
+        return False
+
+
 def _price(name: str, value: str) -> str:
     micro = parse_price(value, field=name)
     if name == "usd_rate" and not 0 < micro <= MAX_USD_RATE_MICRO:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -205,6 +206,24 @@ def test_a_file_that_is_there_is_not_written_over(db: Database, tmp_path: Path) 
     assert (tmp_path / "all.zip").read_text() == "mine"
 
 
+def test_a_file_that_comes_meanwhile_is_not_written_over(db: Database, tmp_path: Path) -> None:
+    def appear(_done: int, _all: int) -> None:
+        (tmp_path / "all.zip").write_text("dear")
+
+    with pytest.raises(Conflict, match="There is a file"):
+        archive.export(db, tmp_path / "all.zip", progress=appear)
+    assert {file.name: file.read_text() for file in tmp_path.glob("*all*")} == {"all.zip": "dear"}
+
+
+@pytest.mark.parametrize("name", [b"q\xff.zip", b"x" * 300], ids=["no text", "too long"])
+def test_a_file_whose_name_cannot_be_is_said(db: Database, tmp_path: Path, name: bytes) -> None:
+    file = tmp_path / os.fsdecode(name)
+    for act in (archive.export, archive.load):
+        with pytest.raises(Invalid) as refused:
+            act(db, file)
+        assert "\n" not in refused.value.sentence()
+
+
 def test_a_file_that_cannot_be_written_is_said(db: Database, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="can't be written: No such file or directory"):
         archive.export(db, tmp_path / "nowhere" / "all.zip")
@@ -301,6 +320,13 @@ def amount_of_an_entry(content: dict[str, bytes]) -> None:
     content["entry.ndjson"] = "\n".join([head, json.dumps(row), *entries[1:], ""]).encode()
 
 
+def setting(name: str, value: str) -> Change:
+    def change(content: dict[str, bytes]) -> None:
+        content["setting.ndjson"] += json.dumps([name, value]).encode() + b"\n"
+
+    return change
+
+
 DAMAGED = "is damaged, or not an archive. Name a file that “export all” wrote."
 
 
@@ -360,6 +386,8 @@ def test_an_archive_that_was_changed_is_refused(db: Database, packed: Path, chan
         (last_line_of_entries, "so nothing was imported."),
         (edit("manifest.json", '"number": 1', '"number": 43'), "Its newest seal is not the one that its manifest names."),
         (edit("manifest.json", '"seal"', '"deal"'), DAMAGED),
+        (edit("manifest.json", '"format"', '"pad": "' + "x" * (1 << 20) + '", "format"'), DAMAGED),
+        (setting("usd_rate", "much"), "so nothing was imported. The setting usd_rate holds something that it can't be set to."),
         (edit("manifest.json", '"hash": "', '"hash": "0'), "Its newest seal is not the one that its manifest names."),
     ],
 )  # fmt: skip

@@ -154,6 +154,13 @@ def test_prices_by_the_range_of_the_prompt_are_tiers() -> None:
     )
 
 
+@pytest.mark.parametrize("start", ["NaN", "Infinity", "-1", "1" * 200])
+def test_ranges_of_something_else_are_no_tiers(start: str) -> None:
+    steps = f'[{{"range": [{start}, 9], "input_cost_per_token": 1e-06}}]'
+    text = f'{{"m": {{"litellm_provider": "x", "input_cost_per_token": 2e-06, "output_cost_per_token": 0, "tiered_pricing": {steps}}}}}'
+    assert in_yuan(litellm(text.encode()).offers["m"].listed, Decimal(1)) == Prices(2_000_000, 0)
+
+
 @pytest.mark.parametrize(
     ("more", "multiple"),
     [
@@ -290,6 +297,9 @@ def test_a_csv_that_is_none_is_refused_with_its_line(text: str, sentence: str) -
         ("model,input_price,output_price\nm,\"0,075\",2\n", "“0,075” in line 2 is no price."),
         ("model,input_price,output_price\nm,1_0,2\n", "“1_0” in line 2 is no price."),
         ("model,Input_price,input_price,output_price\n", "The first line names the column input_price twice."),
+        ("model,input_price,output_price\nm,1,500,6,000\n",
+         "Line 2 has more cells than there are columns: a decimal comma, say. Write 1.5, not 1,5."),
+        ('model,input_price,output_price\nm,"1"8,2\n', "Line 2 is no CSV."),
         ("model," + "x" * 200_000, "Line 1 is no CSV."),
         ("model,input_price,output_price\nm,1," + "x" * 200_000, "Line 2 is no CSV."),
         *(
@@ -306,7 +316,7 @@ def test_a_csv_with_a_doubtful_line_is_refused(text: str, sentence: str) -> None
 
 
 def test_numbers_are_read_as_spreadsheets_write_them() -> None:
-    text = 'model,input_price,output_price,cache_read_price\nm,"1,234.5",1E-06,.5\n'
+    text = 'model,input_price,output_price,cache_read_price\nm,"1,234.5",1E-06,.5,, \n'
     assert in_yuan(from_csv(text.encode(), "元").offers["m"].listed, Decimal(1)) == Prices(1_234_500_000, 1, 500_000)
 
 

@@ -170,6 +170,11 @@ CASES: list[tuple[Sequence[str], str, Any, str]] = [
         ("reverses_id", 13, 2), ("reverses_id", 1, 13), ("precharge_id", 12, 2), ("precharge_id", 12, 9), ("precharge_id", 12, 1),
         ("reprices_id", 2, 12), ("reprices_id", 2, 6), ("reprices_id", 2, 9), ("model_id", 1, 1), ("price_id", 1, 13),
         ("prompt_tokens", 0, 1), ("model_id", "NULL", 9), ("price_id", 1, 11))),
+    *(([f"INSERT INTO setting (name, value) VALUES ('{name}', '{value}')"], "setting", name, "it can't be set to")
+      for name, value in (("usd_rate", "much"), ("usd_rate", "0"), ("backup_keep", "0"), ("reversals_count_in", ""))),
+    *(([f"INSERT INTO audit (id, at_ns, origin, action, subject, detail) VALUES (99, 1, 'shell', '{action}', 'x', '{detail}')"],
+       "audit", 99, "Row 99 of the audit log can't be read")
+      for action, detail in (("check", "{"), ("check", "[]"), ("setting.change", "{}"), ("setting.change", '{"value":[1,2]}'))),
 ]  # fmt: skip
 
 

@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from conftest import Clock
 from test_keeping import programs  # noqa: F401
 
-from billing_core import check, keeper, keeping, ledger, seals, settings, stretches
+from billing_core import archive, check, keeper, keeping, ledger, seals, settings, stretches
 from billing_core.actors import SHELL
-from billing_core.database import Database
+from billing_core.database import Database, prepare
 from billing_core.tokens import Tokens
 
 
@@ -59,6 +59,25 @@ def test_backups_are_made_when_due_and_only_so_many_are_kept(scheduled: Database
     assert newest is not None
     assert Path(newest.file).name == kept(tmp_path)[-2]
     assert newest.seal_hash == check.check(scheduled).newest_seal
+
+
+def test_another_ledger_with_the_same_folder_deletes_none(
+    scheduled: Database, tmp_path: Path, clock: Clock, sqlite_url: str
+) -> None:
+    for _day in range(2):
+        keeper.tick(scheduled)
+        clock.forward(days=1)
+    first = kept(tmp_path)
+    other = Database(f"sqlite:///{tmp_path / 'look.db'}", clock=clock)
+    archive.export(scheduled, tmp_path / "all.zip")
+    prepare(other)
+    archive.load(other, tmp_path / "all.zip")  # whose settings name the same folder
+    for _day in range(3):
+        keeper.tick(other)
+        clock.forward(days=1)
+    other.close()
+    assert set(first) < set(kept(tmp_path))
+    assert len(kept(tmp_path)) == 4
 
 
 def test_of_servers_that_look_at_once_one_makes_the_backup(scheduled: Database, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import gzip
+import os
 import random
 import shutil
 import sqlite3
@@ -6,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,26 @@ def test_a_file_that_is_there_is_not_overwritten(full: Database, tmp_path: Path)
     assert (tmp_path / "backup").read_text() == "dear"
 
 
+def test_a_file_that_comes_meanwhile_is_not_overwritten(full: Database, tmp_path: Path) -> None:
+    def appear(_done: int, _all: int) -> None:
+        (tmp_path / "backup").write_text("dear")
+
+    with pytest.raises(Conflict, match="There is a file"):
+        keeping.backup(full, tmp_path / "backup", progress=appear)
+    assert (tmp_path / "backup").read_text() == "dear"
+
+
+@pytest.mark.parametrize("name", [b"q\xff.gz", b"x" * 240, b"x" * 300], ids=["no text", "long", "too long"])
+def test_a_file_whose_name_cannot_be_is_said(full: Database, tmp_path: Path, name: bytes) -> None:
+    file = tmp_path / os.fsdecode(name)
+    before = folder(tmp_path)
+    with suppress(Invalid, DatabaseUnavailable):  # never anything else
+        keeping.backup(full, file)
+    with pytest.raises((Invalid, Conflict)):
+        keeping.restore(full.url, file)
+    assert folder(tmp_path) - {file.name} == before - {file.name}
+
+
 def test_a_folder_that_is_not_there_is_said(full: Database, tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="can't be written: No such file or directory"):
         keeping.backup(full, tmp_path / "nowhere" / "backup")
@@ -235,6 +256,50 @@ def test_a_damaged_database_is_replaced_and_kept(sqlite_url: str, tmp_path: Path
     assert kept is not None
     assert Path(kept).read_bytes().startswith(b"burnt")
     assert entries(Database(sqlite_url)) == wanted
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "emptied"])
+def test_what_was_beside_a_database_that_is_gone_is_not_taken_for_the_restored_ones(
+    sqlite_url: str, tmp_path: Path, clock: Clock, how: str
+) -> None:
+    file, log = tmp_path / "billing.db", tmp_path / "billing.db-wal"
+    db = Database(sqlite_url, clock=clock)
+    demo.fill(db, members=3, days=2)
+    keeping.backup(db, tmp_path / "backup")
+    wanted = entries(db)
+    for n in range(60):
+        db.write(ledger.recharge, "boss", 10_000 + n, actor=SHELL)
+    shutil.copy(log, tmp_path / "log")
+    db.close()
+    shutil.copy(tmp_path / "log", log)  # as a kill would have left it
+    if how == "emptied":
+        file.write_bytes(b"")
+    else:
+        file.rename(tmp_path / "other.db")
+    if how == "deleted":
+        (tmp_path / "other.db").unlink()
+    kept = keeping.restore(sqlite_url, tmp_path / "backup").kept
+    assert kept is not None
+    assert Path(kept).read_bytes() == (tmp_path / "log").read_bytes()
+    restored = Database(sqlite_url, clock=clock)
+    assert entries(restored) == wanted
+    assert not check(restored)
+
+
+def test_a_link_to_a_database_goes_on_leading_to_it(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "there" / "real.db")
+    db = Database(f"sqlite:///{tmp_path / 'link.db'}", clock=clock)
+    prepare(db)
+    demo.fill(db, members=3, days=2)
+    keeping.backup(db, tmp_path / "backup")
+    wanted = entries(db)
+    db.close()
+    kept = keeping.restore(db.url, tmp_path / "backup", replace=True).kept
+    assert kept is not None
+    assert Path(kept).parent == tmp_path / "there"
+    assert (tmp_path / "link.db").is_symlink()
+    assert entries(Database(f"sqlite:///{tmp_path / 'there' / 'real.db'}", clock=clock)) == wanted
 
 
 def test_a_database_that_is_in_use_is_not_replaced(sqlite_url: str, tmp_path: Path, clock: Clock) -> None:

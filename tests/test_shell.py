@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,20 @@ def python(*args: str, url: str, **more: Any) -> subprocess.CompletedProcess[str
     environment = {**os.environ, "BILLING_DATABASE_URL": url, "LC_ALL": "C.UTF-8"}
     command = [sys.executable, "-m", "billing_core", *args]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, **more)
+
+
+def test_an_argument_that_begins_with_a_minus_is_what_it_says(run: Run, db: Database) -> None:
+    for user_id in ("-1", "−1"):
+        run("account", "add", "--name", user_id, "--", user_id)
+    run("recharge", "--", "-1", "5")
+    run("recharge", "-1", "2.5", "--remark", "-7")
+    run("recharge", "-1", "-1", "--remark", "--")
+    assert (balance_of(db, "-1"), balance_of(db, "−1")) == (65_000, 0)
+    run("price", "set", "-7b/m", "1", "2")
+    assert [one["model_id"] for one in answer("price", "list")] == ["-7b/m"]
+    run("setting", "set", "backup_folder", "/srv/a−b")
+    assert db.read(settings.read)["backup_folder"] == "/srv/a−b"
+    assert "“-7” is more than the command takes." in invoke("recharge", "ann", "5", "-7", code=2).stderr
 
 
 # Accounts
@@ -625,6 +640,21 @@ def test_a_file_that_can_not_be_written_is_one_sentence(some: Run, tmp_path: Pat
     assert not list(tmp_path.parent.glob("*.part"))
 
 
+def test_an_export_goes_through_a_pipe_and_a_link(some: Run, tmp_path: Path) -> None:
+    whole = some("export", "logs").stdout_bytes
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with ThreadPoolExecutor() as threads:
+        reading = threads.submit((tmp_path / "pipe").read_bytes)
+        some("export", "logs", "-o", str(tmp_path / "pipe"))
+        assert reading.result(timeout=30) == whole
+    some("export", "logs", "-o", str(tmp_path / "link"))
+    assert ((tmp_path / "real").read_bytes(), (tmp_path / "link").is_symlink()) == (whole, True)
+    assert "File name too long" in refused("export", "logs", "-o", str(tmp_path / ("x" * 250)))
+    assert {file.name for file in tmp_path.iterdir()} >= {"pipe", "link", "real"}
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_an_export_that_fails_leaves_the_old_file(some: Run, tmp_path: Path) -> None:
     (tmp_path / "out.csv").write_text("old")
     refused("export", "logs", "--account", "bob", "-o", str(tmp_path / "out.csv"))
@@ -1051,6 +1081,26 @@ def test_a_reader_that_goes_away_is_no_error(sqlite_url: str) -> None:
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+def test_an_answer_that_cannot_be_written_is_told_apart_from_a_refusal(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    db.write(accounts.add, "ann", "Ann", actor=SHELL)
+    codes, said = [], []
+    for target in (">/dev/full", ">&-"):
+        done = subprocess.run(
+            f"{sys.executable} -m billing_core recharge ann 5 {target}", shell=True, cwd=ROOT, check=False,
+            env={**os.environ, "BILLING_DATABASE_URL": sqlite_url, "LC_ALL": "C.UTF-8"}, capture_output=True, text=True,
+        )  # fmt: skip
+        codes.append(done.returncode)
+        said.append(done.stderr)
+    assert codes == [3, 0]
+    assert said == [
+        "The answer can't be written: No space left on device. What was asked may have been done: look before you ask again.\n",
+        "",
+    ]
+    assert balance_of(db, "ann") == 100_000
+    db.close()
 
 
 def test_an_interrupted_demo_leaves_nothing_and_no_traceback(tmp_path: Path) -> None:

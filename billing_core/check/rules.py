@@ -1,12 +1,13 @@
 """The rules that the database joins or sorts for, and those of the rows beside the entries."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 
-from .. import ledger, seals
+from .. import ledger, seals, settings
 from ..database import Transaction
 from ..i18n import N_
 from ..models import Entry, Seal
@@ -28,6 +29,8 @@ def single_rules(tx: Transaction, found: Findings) -> None:
     _entries_that_name_others(tx, found)
     _holds(tx, found)
     _loose_ends(tx, found)
+    _settings(tx, found)
+    _audit(tx, found)
 
 
 # The database itself
@@ -290,6 +293,26 @@ def _loose_ends(tx: Transaction, found: Findings) -> None:
     for table, statement, message in _LOOSE_ENDS:
         for (id,) in each_row(tx, statement):
             found.note(table, id, message)
+
+
+def _settings(tx: Transaction, found: Findings) -> None:
+    for name, value in tx.rows("SELECT name, value FROM setting ORDER BY name"):
+        if name in settings.DEFAULTS and not (isinstance(value, str) and settings.can_be(name, value)):
+            found.note("setting", name, N_("The setting {id} holds something that it can't be set to."))
+
+
+def _audit(tx: Transaction, found: Findings) -> None:
+    """Each row can be read: the price of a late call depends on what settings were before."""
+    for id, action, text in each_row(tx, "SELECT id, action, detail FROM audit ORDER BY id"):
+        try:
+            detail = json.loads(text)
+            right = isinstance(detail, dict)
+            if action == "setting.change":
+                right = right and list(map(type, detail.get("value") or ())) == [str, str]
+        except (ValueError, TypeError):
+            right = False
+        if not right:
+            found.note("audit", id, N_("Row {id} of the audit log can't be read."))
 
 
 # Seals

@@ -5,8 +5,11 @@ error and exit code 1; wrong usage is Typer's and exit code 2. What takes long t
 commands, so that `--help` and a mistyped option answer at once.
 """
 
+import errno
 import gc
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -39,12 +42,25 @@ class Root(Group):
             return result
         except BillingError as error:
             typer.echo(error.sentence(language()), err=True)
+        except OSError as error:
+            if error.filename is not None or error.errno == errno.EPIPE:
+                raise
+            _unsaid(error)
+            raise typer.Exit(3) from None
         except Exception as error:
             if not type(error).__module__.startswith("sqlalchemy."):
                 raise
             said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             typer.echo(translate(N_("The database could not do this: {said}"), language(), said=said), err=True)
         raise typer.Exit(1)
+
+
+def _unsaid(error: OSError) -> None:
+    """Standard output can't be written to, and what the command did may have been done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written when Python ends
+    said = N_("The answer can't be written: {reason}. What was asked may have been done: look before you ask again.")
+    with suppress(OSError):
+        typer.echo(translate(said, language(), reason=error.strerror or error), err=True)
 
 
 app = Shell(
@@ -64,7 +80,7 @@ def _speak(lang: Language | None) -> None:
 
 
 @app.callback(
-    epilog="Exit codes: 0 done, 1 refused (one sentence on standard error says why), 2 wrong usage. "
+    epilog="Exit codes: 0 done, 1 refused (one sentence on standard error says why), 2 wrong usage, 3 the answer can't be written. "
     "BILLING_DATABASE_URL names the database; without it, it is data/billing.db."
 )
 def root(
@@ -132,6 +148,9 @@ app.command("migrate", rich_help_panel=CARE)(upkeep.migrate)
 
 def main() -> None:
     gc.set_threshold(100_000)  # importing makes many objects and no rubbish: a seventh of a command's time
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called, who wants to hear nothing
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names are Chinese too, whatever the terminal was set up for
             stream.reconfigure(errors="backslashreplace", **({} if stream.isatty() else {"encoding": "utf-8"}))

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -32,23 +33,29 @@ FileOption = Annotated[str, typer.Option("-o", "--output", metavar="FILE", help=
 
 
 def write(blocks: Iterable[bytes], file: str) -> None:
-    """Into a file, which is there as a whole or not at all. Raises Invalid."""
+    """Into a file, which is there as a whole or not at all, or into a pipe or device. Raises Invalid."""
     if file == "-":
         for block in blocks:
             sys.stdout.buffer.write(block)
         sys.stdout.buffer.flush()
         return
-    target, part = Path(file), Path(f"{file}.{os.getpid()}.part")
+    target = Path(os.path.realpath(file))  # a link goes on leading to it
+    part = Path(f"{target}.{os.getpid()}.part")
     try:
-        with part.open("wb") as out:
-            out.writelines(blocks)
-        part.replace(target)
+        if Path(file).exists() and not Path(file).is_file():  # a pipe or a device stays one
+            with Path(file).open("wb") as out:
+                out.writelines(blocks)
+        else:
+            with part.open("wb") as out:
+                out.writelines(blocks)
+            part.replace(target)
     except OSError as error:
         raise Invalid(
             N_("The file {file} can't be written: {reason}."), field="file", file=file, reason=error.strerror or error
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
     hint(N_("Wrote {file}."), file=file)
 
 

@@ -49,6 +49,10 @@ WRONG_USAGE = {
 """Typer's sentences, which it gives no hook to translate, and ours for them. What is in neither stays as Typer says it."""
 
 
+MARK = "\0"
+"""Before an argument that begins like an option and is none: no program is given one that holds it."""
+
+
 def say(text: str) -> str:
     return translate(text, language())
 
@@ -161,7 +165,7 @@ def refuse(error: TyperException) -> NoReturn:
 def _sentence(error: TyperException) -> str:
     if isinstance(error, typer.BadParameter) and error.param is None:  # a command's own
         return say(error.message)
-    said = error.format_message()
+    said = error.format_message().replace(MARK, "").replace(ascii(MARK)[1:-1], "")  # it quotes some as Python does
     for pattern, sentence in WRONG_USAGE.items():
         if match := re.fullmatch(pattern, said, re.DOTALL):
             # Typer quotes names as Python does; a metavar is called what the help calls it.

@@ -30,7 +30,7 @@ from .output import (
     word,
     zone,
 )  # fmt: skip
-from .spending import MINUS, WithAmounts
+from .spending import WithAmounts
 
 price = Shell(name="price", help="What a model costs, in 元 per million tokens.")
 rule = Shell(name="rule", help="Which model's price counts for names without one.")
@@ -121,13 +121,13 @@ _Component = Annotated[
 def _named(text: str, field: str) -> tuple[str, int]:
     """`web_search=0.07`, as a name and 10⁻⁶."""
     name, _equals, amount = text.partition("=")
-    return name.strip(), parse_price(amount.replace(MINUS, "-"), field=field)
+    return name.strip(), parse_price(amount, field=field)
 
 
 def _tier(text: str) -> Tier:
     """`200000:36,108` or `200000:36,108,3.6,45`."""
     above, _colon, prices = text.partition(":")
-    amounts = [parse_price(one.replace(MINUS, "-"), field="tiers") for one in prices.split(",")]
+    amounts = [parse_price(one, field="tiers") for one in prices.split(",")]
     if not re.fullmatch("[0-9]{1,10}", above.strip()) or not 2 <= len(amounts) <= 4:
         raise Invalid(N_("“{text}” is no tier. Write it like 200000:36,108."), field="tiers", text=text)
     return Tier(int(above), *amounts)
@@ -175,7 +175,7 @@ def set_(
     from ..rates import More
 
     def micro(text: str | None, field: str) -> int | None:
-        return None if text is None else parse_price(text.replace(MINUS, "-"), field=field)
+        return None if text is None else parse_price(text, field=field)
 
     amounts = [
         micro(text, f"{part}_price") for part, text in zip(PARTS, (input, output, cache_read, cache_write), strict=True)
@@ -301,5 +301,5 @@ def set_setting(
     from .. import settings
     from ..actors import SHELL
 
-    db().write(settings.change, name, value.replace(MINUS, "-"), actor=SHELL)
+    db().write(settings.change, name, value, actor=SHELL)
     say(N_("{name} is {value}."), name=name, value=value)

@@ -8,24 +8,29 @@ import typer
 from ..glossary import STATUSES
 from ..i18n import N_
 from ..money import format_yuan, parse_yuan
-from .help import Command
+from .help import MARK, Command
 from .output import JsonOption, UserId, db, hao, print_json, read_text, record, say, word
 
 _NEGATIVE = re.compile(r"-[0-9.]")
-MINUS = "−"
 
 
 class WithAmounts(Command):
     """A command whose arguments may be below 0: `-20` is an amount and not an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # The typographic minus is read as one by money.py, and isn't the beginning of an option.
         takes_value = {name for param in self.params if not getattr(param, "is_flag", True) for name in param.opts}
-        args = [
-            MINUS + arg[1:] if _NEGATIVE.match(arg) and before not in takes_value else arg
-            for before, arg in zip(["", *args], args, strict=False)
-        ]
-        return super().parse_args(ctx, args)
+        marked, before, only_arguments = [], "", False
+        for arg in args:
+            is_value = before in takes_value and not only_arguments
+            only_arguments = only_arguments or (arg == "--" and not is_value)
+            is_amount = _NEGATIVE.match(arg) and not is_value and not only_arguments
+            marked.append(f"{MARK}{arg}" if is_amount else arg)
+            before = "" if is_value else arg
+        rest = super().parse_args(ctx, marked)
+        for name, value in ctx.params.items():
+            if isinstance(value, str):
+                ctx.params[name] = value.removeprefix(MARK)
+        return rest
 
 
 def recharge(
@@ -40,7 +45,7 @@ def recharge(
     from .. import ledger
     from ..actors import SHELL
 
-    moved = parse_yuan(amount.replace(MINUS, "-"))
+    moved = parse_yuan(amount)
     _print(db().write(ledger.recharge, user_id, moved, actor=SHELL, remark=remark), as_json)
 
 

@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from .actors import Actor
 from .check import check, check_within
 from .database import Database, Transaction
 from .errors import BillingError, Conflict, DatabaseUnavailable, Invalid
-from .files import beside, clean, file_errors, named, new, put, sync
+from .files import beside, file_errors, named, new, put, sync
 from .i18n import N_
 from .models import USAGE_SUMS
 from .place import REVISION
@@ -68,7 +67,6 @@ def export(db: Database, file: Path | str, *, progress: Progress | None = None) 
     file = new(file, _TAKEN)
     seals.close(db, everything=True)
     check(db).must_be_none(N_("The ledger doesn't add up, so no archive was made. {sentence}"))
-    clean(file.parent, re.escape(file.name))
     with beside(file, "export") as part, file_errors(file):
         manifest = db.read(_write, part, progress or _nobody)
         sync(part)

@@ -23,13 +23,12 @@ _ENDS = ("-wal", "-shm", "-journal", "")
 
 
 def new(name: Path | str, taken: str) -> Path:
-    """A file that isn't there yet. Raises Conflict with the message `taken` where there is one, Invalid for a name that none
-    can have, or that can't be written down."""
+    """A file that isn't there yet, nor what a kill left beside it. Raises Conflict with the message `taken` where there is one,
+    Invalid for a name that can't be written down."""
     file = Path(name)
     named(file)
-    with file_errors(file):
-        there = os.path.lexists(file)
-    if there:
+    clean(file.parent, re.escape(file.name))
+    if os.path.lexists(file):
         raise Conflict(taken, file=file)
     return file
 

@@ -92,7 +92,6 @@ def backup(db: Database, file: Path | str, *, progress: Progress | None = None) 
     DatabaseUnavailable.
     """
     file = new(file, _TAKEN)
-    clean(file.parent, re.escape(file.name))
     with suppress(DatabaseUnavailable):  # a database that can't be written to can be backed up
         seals.close(db, everything=True)
     with beside(file, "backup") as part:
